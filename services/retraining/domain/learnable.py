@@ -8,9 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Stretches
+from tidemill.services.retraining.domain.flipped_labels import LEFT_OUT, flipped_labels, joined, read, written
 from tidemill.services.retraining.domain.recipe import Recipe
 from tidemill.services.retraining.domain.training_context import Proposal, TrainingContext
-from tidemill.services.retraining.domain.turned_labels import LEFT_OUT, joined, read, turned_labels, written
 from tidemill.services.retraining.domain.unlike_requests import LEAST, MOST, unlike_requests
 from tidemill.shared.avro.times import instant_text
 from tidemill.shared.models.served_model import ServedModel
@@ -48,14 +48,14 @@ class Learnable:
 
 
 def learnable(bench: TrainingContext, champion: ServedModel) -> Learnable:
-    """Leave out rows whose labels are turned round (`turned_labels`), those that the champion left out among them.
+    """Leave out rows whose labels are flipped (`flipped_labels`), those that the champion left out among them.
 
     What lasts longer than `gate.span` is not left out any more: it is how the world is now.
     """
     gate, known = bench.settings.gate, champion.signature.details
     before = read(known.get(LEFT_OUT, ""))
     trusted = _without(bench, before)
-    found = turned_labels(bench.kind, trusted.examples, trusted.served, int(known["learned_until_ms"]), gate.span, gate.block)
+    found = flipped_labels(bench.kind, trusted.examples, trusted.served, int(known["learned_until_ms"]), gate.span, gate.block)
     stretches = joined((*before, *([(found.begin_ms, found.end_ms)] if found else [])), gate.block)
     kept = tuple((begin, end) for begin, end in stretches if end - begin <= gate.span)
     if not stretches:
@@ -64,10 +64,10 @@ def learnable(bench: TrainingContext, champion: ServedModel) -> Learnable:
     rows = len(bench.examples) - len(left.examples)
     words, figures = [], {"left_out_rows": float(rows)}
     if found is not None:
-        figures |= {"turned_share": found.share, "turned_log_e": found.log_e, "turned_rows": float(found.rows)}
+        figures |= {"flipped_share": found.share, "flipped_log_e": found.log_e, "flipped_rows": float(found.rows)}
         words.append(
             f"{found.share:.0%} of the labels of {found.rows:,} requests from {instant_text(found.begin_ms)} to {instant_text(found.end_ms)} look"
-            f" turned round, whatever the inputs (likelihood ratio e^{found.log_e:.0f})"
+            f" flipped, whatever the inputs (likelihood ratio e^{found.log_e:.0f})"
         )
     if rows:
         words.append(f"{rows:,} rows are left out")

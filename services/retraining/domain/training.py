@@ -13,11 +13,11 @@ from tidemill.services.retraining.domain.examples import Examples, Split
 from tidemill.services.retraining.domain.expected_errors import fit_errors, has_enough, held_out_errors, with_answers
 from tidemill.services.retraining.domain.families.family import Matrix, Scores
 from tidemill.services.retraining.domain.fitting import fit
+from tidemill.services.retraining.domain.flipped_labels import LEFT_OUT, written
 from tidemill.services.retraining.domain.held_out import CLASS_WEIGHT, calibration_of, interval_of
 from tidemill.services.retraining.domain.kept_answers import FitAnswers, anew
 from tidemill.services.retraining.domain.search import search
 from tidemill.services.retraining.domain.steps import TrainingObserver, nobody
-from tidemill.services.retraining.domain.turned_labels import LEFT_OUT, written
 from tidemill.shared.application.families import is_own
 from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.kind import Kind

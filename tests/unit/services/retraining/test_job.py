@@ -85,7 +85,7 @@ class World:
         self.last = replace(request, **known)
         return run(self.last, lambda *step: self.told.append(step))
 
-    def turned_round(self, day: int) -> JobResult:
+    def flipped_from(self, day: int) -> JobResult:
         """A model of a lake whose labels are the wrong way round."""
         (self.folder / "wrong").mkdir()
         wrong = World(self.folder / "wrong")
@@ -121,7 +121,7 @@ def test_a_first_model_is_followed_by_refits_of_its_recipe_until_one_has_gone_wr
     assert silent.skipped and not silent.finished
     assert silent.reason == f"expected labelled rows that {late.version}, which serves, has not learned, found none since 2024-01-23T23:00:00.000Z"
     assert world.train(401, "manual", late).finished, "an operator is obeyed"
-    broken = world.turned_round(45)
+    broken = world.flipped_from(45)
     world.archive(60, world.scores(broken))
     third = world.train(60, "drift", first, broken)
     assert third.roll_back and third.figures["reverse_level"] == 0.01 and "the model before does better" in third.reason
@@ -149,15 +149,15 @@ def test_what_is_broken_is_learned_by_no_refit_and_the_record_says_why(world: Wo
     world.archive(45, world.scores(first))
     second = world.train(45, "schedule", first)
     day = (world.times - BEGIN_MS) / DAY_MS
-    turned = (day >= 48) & (day < 58) & (np.random.default_rng(1).random(len(day)) < 0.25)
-    world.labels = np.where(turned, 1 - world.labels, world.labels)
+    flipped = (day >= 48) & (day < 58) & (np.random.default_rng(1).random(len(day)) < 0.25)
+    world.labels = np.where(flipped, 1 - world.labels, world.labels)
     world.archive(60, world.scores(second))
     third = world.train(60, "schedule", first, second)
     begin, end = (int(text) for text in third.details["left_out_ms"].split("-"))
     assert abs(begin - BEGIN_MS - 48 * DAY_MS) < DAY_MS and abs(end - BEGIN_MS - 58 * DAY_MS) < DAY_MS
-    assert third.passed and third.figures["left_out_rows"] > 900 and abs(third.figures["turned_share"] - 0.25) < 0.06
+    assert third.passed and third.figures["left_out_rows"] > 900 and abs(third.figures["flipped_share"] - 0.25) < 0.06
     kept = (day < 60 - 1 / 24) & ((world.times < begin) | (world.times >= end))
-    assert int(third.details["learned_rows"]) == kept.sum() and "look turned round, whatever the inputs" in third.reason
+    assert int(third.details["learned_rows"]) == kept.sum() and "look flipped, whatever the inputs" in third.reason
     amount = np.where(day >= 69.4, 9.0, world.features.column("amount").to_numpy())
     world.features = world.features.set_column(0, "amount", pa.array(amount, pa.float32()))
     world.archive(70, world.scores(third))
@@ -165,7 +165,7 @@ def test_what_is_broken_is_learned_by_no_refit_and_the_record_says_why(world: Wo
     assert waits.skipped and waits.reason.startswith("expected the last 50 requests to be like the 2,") and waits.reason.endswith("serves stays")
     assert "up to a block before, found mean place of amount 3.00, usually" in waits.reason
     fourth = world.train(70, "new_class", second, third)
-    # Answers to the broken day are so sure, and so wrong, that its labels look turned round as well.
+    # Answers to the broken day are so sure, and so wrong, that its labels look flipped as well.
     assert fourth.details["left_out_ms"].startswith(f"{third.details['left_out_ms']},")
     assert fourth.reason.endswith(f"; {int(fourth.figures['left_out_rows']):,} rows are left out")
 

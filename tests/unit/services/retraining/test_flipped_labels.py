@@ -1,4 +1,4 @@
-"""Labels that are turned round at random are told from a world that has changed, and their stretch is found."""
+"""Labels that are flipped at random are told from a world that has changed, and their stretch is found."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples
-from tidemill.services.retraining.domain.turned_labels import TurnedLabels, turned_labels
+from tidemill.services.retraining.domain.flipped_labels import FlippedLabels, flipped_labels
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.multiclass import Multiclass
 from tidemill.shared.kinds.regression import Regression
@@ -29,23 +29,23 @@ class Stream:
 
     def turn(self, share: float, begin: float, end: float) -> None:
         """Turn a share of the labels of some days round."""
-        turned = (self.day >= begin) & (self.day < end) & (self.random.random(len(self.day)) < share)
-        self.labels = np.where(turned, 1 - self.labels, self.labels)
+        flipped = (self.day >= begin) & (self.day < end) & (self.random.random(len(self.day)) < share)
+        self.labels = np.where(flipped, 1 - self.labels, self.labels)
 
     def follow(self, logit: Float64, begin: float) -> None:
         """Let labels follow another relation from a day on."""
         others = (self.random.random(len(self.day)) < 1 / (1 + np.exp(-logit))).astype(np.float64)
         self.labels = np.where(self.day >= begin, others, self.labels)
 
-    def found(self) -> TurnedLabels | None:
+    def found(self) -> FlippedLabels | None:
         times = (self.day * DAY_MS).astype(np.int64)
         features = pa.RecordBatch.from_pydict({"amount": pa.array(self.amount, pa.float32()), "country": pa.array(self.country)})
         rows = Examples(features, times, times + 1, self.labels)
-        return turned_labels(Binary(), rows, self.served, BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS)
+        return flipped_labels(Binary(), rows, self.served, BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS)
 
 
 @pytest.mark.parametrize(("share", "begin", "end"), [(0.2, 28, 38), (0.2, 31, 37), (0.25, 30, 34)])
-def test_turned_labels_are_found_with_their_stretch_and_share(share: float, begin: int, end: int) -> None:
+def test_flipped_labels_are_found_with_their_stretch_and_share(share: float, begin: int, end: int) -> None:
     for seed in range(4):
         stream = Stream(seed)
         stream.turn(share, begin, end)
@@ -55,19 +55,19 @@ def test_turned_labels_are_found_with_their_stretch_and_share(share: float, begi
         assert abs(found.rows - (found.end_ms - found.begin_ms) / DAY_MS * PER_DAY) <= 1
 
 
-def test_labels_as_before_are_not_taken_for_turned_ones_however_wrong_the_answers_are() -> None:
+def test_labels_as_before_are_not_taken_for_flipped_ones_however_wrong_the_answers_are() -> None:
     answers = [(0.0, 1.0), (0.3, 1.0), (0.0, 2.0), (0.0, 0.5)]
     assert [Stream(seed, *answer).found() for seed in range(10) for answer in answers] == [None] * 40
 
 
-def test_a_world_that_has_changed_is_no_turning() -> None:
-    """To the answers alone most of these look like turned labels."""
+def test_a_world_that_has_changed_is_no_flipping() -> None:
+    """To the answers alone most of these look like flipped labels."""
     for seed in range(4):
         stream = Stream(seed)
         amount, home = np.nan_to_num(stream.amount), stream.country == "de"
         changes = {
             "more of them": stream.logit + 0.6,
-            "the column turned round": -0.8 - amount + 0.5 * home,
+            "the column reversed": -0.8 - amount + 0.5 * home,
             "the column says nothing any more": -0.4 + 0.5 * home,
             "another country": -0.8 + amount + 1.5 * (stream.country == "fr"),
             "the other way round for gaps": np.where(np.isnan(stream.amount), 1.5, stream.logit),
@@ -93,18 +93,18 @@ def test_several_classes_are_looked_at_alike_and_numbers_and_classes_that_nobody
     times, kind = (day * DAY_MS).astype(np.int64), Multiclass(("a", "b", "c", "d"), is_learned=True)
     features = pa.RecordBatch.from_pydict({"x": pa.array(x, pa.float32())})
     known = np.column_stack([served, np.zeros(n)])
-    turned = (day >= 30) & (random.random(n) < 0.25)
+    flipped = (day >= 30) & (random.random(n) < 0.25)
     others = (labels + random.integers(1, 4, n)) % 4
 
-    def found(changed: Float64) -> TurnedLabels | None:
-        return turned_labels(kind, Examples(features, times, times + 1, changed), known, BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS)
+    def found(changed: Float64) -> FlippedLabels | None:
+        return flipped_labels(kind, Examples(features, times, times + 1, changed), known, BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS)
 
-    of_three = np.where(turned, (labels + random.integers(1, 3, n)) % 3, labels)
-    seen = turned_labels(Multiclass(("a", "b", "c")), Examples(features, times, times + 1, of_three), served, BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS)
+    of_three = np.where(flipped, (labels + random.integers(1, 3, n)) % 3, labels)
+    seen = flipped_labels(Multiclass(("a", "b", "c")), Examples(features, times, times + 1, of_three), served, BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS)
     assert seen is not None and abs(seen.share - 0.25) < 0.06
-    assert found(labels) is None and found(np.where(turned, 3.0, labels)) is None, "a new class is no turned label"
-    assert found(np.where(turned, others, labels)) is not None
-    assert turned_labels(Regression(), Examples(features, times, times + 1, x), x, BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS) is None
+    assert found(labels) is None and found(np.where(flipped, 3.0, labels)) is None, "a new class is no flipped label"
+    assert found(np.where(flipped, others, labels)) is not None
+    assert flipped_labels(Regression(), Examples(features, times, times + 1, x), x, BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS) is None
 
 
 def test_too_few_rows_say_nothing() -> None:
@@ -113,5 +113,5 @@ def test_too_few_rows_say_nothing() -> None:
     times = (stream.day * DAY_MS).astype(np.int64)
     features = pa.RecordBatch.from_pydict({"amount": pa.array(stream.amount, pa.float32())})
     rows = Examples(features, times, times + 1, stream.labels)
-    assert turned_labels(Binary(), rows, stream.served, BEFORE * DAY_MS, 2 * DAY_MS, DAY_MS) is None, "400 rows before"
-    assert turned_labels(Binary(), rows, np.where(stream.day < 28, stream.served, np.nan), BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS) is None
+    assert flipped_labels(Binary(), rows, stream.served, BEFORE * DAY_MS, 2 * DAY_MS, DAY_MS) is None, "400 rows before"
+    assert flipped_labels(Binary(), rows, np.where(stream.day < 28, stream.served, np.nan), BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS) is None

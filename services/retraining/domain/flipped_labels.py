@@ -1,4 +1,4 @@
-"""Whether labels that came since the champion learned are turned round: a share of them at random, whatever the inputs."""
+"""Whether labels that came since the champion learned are flipped: a share of them at random, whatever the inputs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _FEWEST_OF_A_LEVEL = 30
 
 
 @dataclass(frozen=True, slots=True)
-class TurnedLabels:
+class FlippedLabels:
     """A stretch of requests.
 
     Attributes
@@ -35,9 +35,9 @@ class TurnedLabels:
     rows
         Labelled and answered requests in it.
     share
-        Of the labels, which the turning explains best.
+        Of the labels, which flipping explains best.
     log_e
-        Evidence for the turning: the likelihood ratio, in nats, against the answers as they were before.
+        Evidence for flips: the likelihood ratio, in nats, against the answers as they were before.
     """
 
     begin_ms: int
@@ -47,17 +47,17 @@ class TurnedLabels:
     log_e: float
 
 
-def turned_labels(kind: Kind, rows: Examples, served: Float64, since_ms: int, span_ms: int, block_ms: int) -> TurnedLabels | None:
-    """Return the stretch since an instant in which labels are turned round; None where there is none, or where another relation explains them too.
+def flipped_labels(kind: Kind, rows: Examples, served: Float64, since_ms: int, span_ms: int, block_ms: int) -> FlippedLabels | None:
+    """Return the stretch since an instant in which labels are flipped; None where there is none, or where another relation explains them too.
 
-    A turned label is that of another class, each equally likely: of an answer that gives the label the probability ``q`` it leaves
+    A flipped label is that of another class, each equally likely: of an answer that gives the label the probability ``q`` it leaves
     ``(1 - s) q + s (1 - q) / (K - 1)``. What the answers lack anyhow is the same transformation, by the share that fits those before best. The
-    stretch is the one with the largest likelihood ratio, found only where that is improbable at one of 100 without any turning (Ville's inequality,
+    stretch is the one with the largest likelihood ratio, found only where that is improbable at one of 100 without any flip (Ville's inequality,
     for every begin and every share that is tried).
 
     A world that has changed looks like this to answers of before as well, but not to the inputs: where the residuals of the stretch go with a
-    column, with its gaps, with the answers or with the whole in another way than those before do, it is no turning, and there is everything to
-    learn from. One for which no column and no answer speaks cannot be told from turned labels; where it would take more than 30 % of them, it is
+    column, with its gaps, with the answers or with the whole in another way than those before do, it is no flipping, and there is everything to
+    learn from. One for which no column and no answer speaks cannot be told from flipped labels; where it would take more than 30 % of them, it is
     the world: what serves fails too badly to wait.
 
     Replay-safe: a pure function of rows. Not for numbers to predict.
@@ -85,7 +85,7 @@ def turned_labels(kind: Kind, rows: Examples, served: Float64, since_ms: int, sp
     known = np.flatnonzero((answers[answered] > 0).any(axis=0))
     answers, classes = answers[:, known], np.searchsorted(known, np.where(answered, classes, known[0]))
     usual, _ = _best_share(_given(answers, classes, before))
-    answers = _turned(answers, usual)
+    answers = _flipped(answers, usual)
     found = _stretch(_given(answers, classes, after), (rows.request_ms[after] - since_ms) // block_ms)
     if found is None:
         return None
@@ -95,7 +95,7 @@ def turned_labels(kind: Kind, rows: Examples, served: Float64, since_ms: int, sp
     if inside.sum() < _LEAST_SINCE or share > _MOST or _another_relation(kind, rows, answers, classes, before, inside, share):
         return None
     end_ms = min(int(end_ms), int(rows.request_ms[inside].max()) + 1)
-    return TurnedLabels(int(begin_ms), end_ms, int(inside.sum()), share, log_e)
+    return FlippedLabels(int(begin_ms), end_ms, int(inside.sum()), share, log_e)
 
 
 def joined(stretches: Stretches, block_ms: int) -> Stretches:
@@ -138,8 +138,8 @@ def _given(answers: Float64, classes: NDArray[np.int64], chosen: NDArray[np.bool
     return answers[chosen, classes[chosen]], answers.shape[1]
 
 
-def _turned(answers: Float64, share: float, count: int | None = None) -> Float64:
-    """Return probabilities after a share of the labels was turned round."""
+def _flipped(answers: Float64, share: float, count: int | None = None) -> Float64:
+    """Return probabilities after a share of the labels was flipped."""
     others = (count or answers.shape[1]) - 1
     return (1 - share) * answers + share * (1 - answers) / others
 
@@ -147,7 +147,7 @@ def _turned(answers: Float64, share: float, count: int | None = None) -> Float64
 def _best_share(given: tuple[Float64, int]) -> tuple[float, float]:
     """Return the share that explains labels best, and its likelihood ratio against none, in nats."""
     probabilities, count = given
-    gains = [float(np.log(_turned(probabilities, share, count) / probabilities).sum()) for share in _FINE]
+    gains = [float(np.log(_flipped(probabilities, share, count) / probabilities).sum()) for share in _FINE]
     best = int(np.argmax(gains))
     return float(_FINE[best]), gains[best]
 
@@ -158,7 +158,7 @@ def _stretch(given: tuple[Float64, int], blocks: NDArray[np.int64]) -> tuple[int
     number = int(blocks.max()) + 1
     best, place = float(np.log(len(_SHARES) * number / _LEVEL)), None
     for share in _SHARES:
-        gains = np.log(_turned(probabilities, share, count) / probabilities)
+        gains = np.log(_flipped(probabilities, share, count) / probabilities)
         sums = np.concatenate([[0.0], np.cumsum(np.bincount(blocks, weights=gains, minlength=number))])
         lowest = np.minimum.accumulate(sums[:-1])
         ends = sums[1:] - lowest
@@ -171,7 +171,7 @@ def _stretch(given: tuple[Float64, int], blocks: NDArray[np.int64]) -> tuple[int
 def _another_relation(
     kind: Kind, rows: Examples, answers: Float64, classes: NDArray[np.int64], before: NDArray[np.bool_], inside: NDArray[np.bool_], share: float
 ) -> bool:
-    """Whether the residuals of a stretch go with something in another way than those of before, a share of which the turning leaves."""
+    """Whether the residuals of a stretch go with something in another way than those of before, a share of which flipping leaves."""
     count = answers.shape[1]
     left = 1 - share * count / (count - 1)
     first, second = rows.where(before), rows.where(inside)
@@ -179,7 +179,7 @@ def _another_relation(
     for number in range(count) if kind.has_classes else (1,):
         own = answers[:, number]
         usual = (classes[before] == number) - own[before]
-        now = (classes[inside] == number) - _turned(own[inside], share, count)
+        now = (classes[inside] == number) - _flipped(own[inside], share, count)
         for mine, theirs in _directions(first, second, own[before], own[inside]):
             one, other = now * theirs, usual * mine
             spread = one.var() / len(one) + left**2 * other.var() / len(other)
