@@ -110,9 +110,15 @@ class KafkaBroker:
                     raise
 
     def _cluster(self) -> ClusterMetadata:
-        """Return the brokers and all topics, as the broker knows them now."""
-        cluster: ClusterMetadata = self._connection.call("metadata of the cluster", lambda: self._client().list_topics(timeout=2.0))
-        return cluster
+        """Return the brokers and all topics, as the broker knows them now; one that has just been started may know none, itself included."""
+        deadline = time.monotonic() + self._connection.deadline_s
+        while True:
+            cluster: ClusterMetadata = self._connection.call("metadata of the cluster", lambda: self._client().list_topics(timeout=2.0))
+            if cluster.brokers:
+                return cluster
+            if time.monotonic() > deadline:
+                raise TransientError(f"expected a broker in the metadata of the cluster, found none within {self._connection.deadline_s:.0f} s")
+            time.sleep(_LOOKS_EVERY_S)
 
     def _await_leaders(self, names: Sequence[str]) -> None:
         """Wait until the broker shows topics that its controller has made: it learns of them a little later, and later yet on a loaded machine."""

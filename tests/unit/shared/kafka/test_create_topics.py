@@ -70,3 +70,19 @@ def test_topics_that_are_not_shown_in_time_are_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(broker, "_client", lambda: LateClient(1_000_000))
     with pytest.raises(TransientError, match="expected the topics new with leaders"):
         broker.create_topics([TopicSpec("new")])
+
+
+def test_a_broker_that_knows_no_broker_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that had just been started said so, and the stages that started ended with "expected 1 brokers or more, found 0"."""
+    broker, client = KafkaBroker("nobody", deadline_s=5.0), LateClient(3, there=["old"])
+    shown = client.list_topics
+
+    def first_none(timeout: float = 0.0) -> Any:
+        cluster = shown(timeout)
+        cluster.brokers = {} if client.looks == 1 else cluster.brokers
+        return cluster
+
+    monkeypatch.setattr(client, "list_topics", first_none)
+    monkeypatch.setattr(broker, "_client", lambda: client)
+    broker.create_topics([TopicSpec("old")])
+    assert (client.asked, client.looks) == ([], 2)
