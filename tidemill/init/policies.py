@@ -10,7 +10,9 @@ from tidemill.shared.application.values import UNITS_MS
 
 _BOOTSTRAP_SHARE = 0.4
 _MOST_BOOTSTRAP = 5_000
-_HOLDOUT_SHARE = 0.12
+_HOLDOUT_SHARE, _LARGEST_HOLDOUT = 0.12, 0.2
+_RARE, _SURE = 0.05, 8
+"""Share of a class that is rare, and rows of it that will hardly ever be less than three by chance."""
 _USUAL_DAYS = 7
 _BLOCKS = 7
 _BLOCKS_MS = tuple(
@@ -85,7 +87,7 @@ def policies(question: Question, times: Timeline, now_ms: int) -> Policies:
     known, days = question.known, times.span_ms / DAY_MS
     rows_a_day = known / max(days, 1e-9)
     short = []
-    holdout = _holdout_days(days, rows_a_day)
+    holdout = _holdout_days(days, rows_a_day, _rarest_share(question))
     block_ms = next((nice for nice in _BLOCKS_MS if holdout * DAY_MS // nice >= _BLOCKS), _BLOCKS_MS[-1])
     instants = len(np.unique(times.asked_ms))
     if instants * _HOLDOUT_SHARE < _BLOCKS:
@@ -104,7 +106,7 @@ def policies(question: Question, times: Timeline, now_ms: int) -> Policies:
     positives = _POSITIVES
     if question.kind != "regression":
         name, count = question.rarest
-        share = count / max(1, known)
+        share = _rarest_share(question)
         in_holdout = share * judged
         positives = int(np.clip(in_holdout // 2, _LEAST_POSITIVES, 10))
         if in_holdout < _LEAST_POSITIVES or share * bootstrap < _PARTS_OF_A_TRAINING * _LEAST_POSITIVES:
@@ -160,8 +162,19 @@ def too_rare(question: Question) -> tuple[str, ...]:
     return rare if left >= _LEAST_CLASSES and sum(question.counts[name] for name in rare) <= _RARE_SHARE * question.known else ()
 
 
-def _holdout_days(days: float, rows_a_day: float) -> float:
-    """Return the days that judge: a week, more where a week is few rows, an eighth of the table at most, be it a part of a day."""
+def _rarest_share(question: Question) -> float:
+    """Return the share of the rarest class; 1 where there are none."""
+    return 1.0 if question.kind == "regression" else question.rarest[1] / max(1, question.known)
+
+
+def _holdout_days(days: float, rows_a_day: float, rarest: float) -> float:
+    """Return the days that judge: a week, more where a week is few rows, an eighth of the table at most, be it a part of a day.
+
+    Where an eighth has hardly any rows of a rare class, a fifth judges: evidence for a model comes from those.
+    """
+    few = rarest < _RARE and days * rows_a_day * rarest * _HOLDOUT_SHARE < _SURE
+    if few and days * rows_a_day * rarest * _LARGEST_HOLDOUT >= _LEAST_POSITIVES:
+        return float(f"{days * _LARGEST_HOLDOUT:.3g}")
     most = days * _HOLDOUT_SHARE
     if most < 1:
         return float(f"{most:.3g}")

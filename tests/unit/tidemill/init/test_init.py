@@ -107,6 +107,16 @@ def _has_stages(app: Path, days: float) -> None:
     assert 20 <= stages.canary.labels <= stages.shadow.labels <= 200
 
 
+def test_where_a_class_is_rare_a_fifth_of_the_table_judges(tmp_path: Path) -> None:
+    """An eighth had five of the positives: a model as good was refused five times for want of evidence."""
+    chosen = made(tmp_path, rare(20_000), "fraud").written.policies
+    plan = load_plan(tmp_path / "app").models["fraud"]
+    step_s = pl.read_parquet(tmp_path / "app" / "data" / "events.parquet")["event_time"].diff().drop_nulls()[0].total_seconds()
+    judged = chosen.holdout_days * 86_400 / step_s
+    assert judged * 0.002 >= 7.5 and 3 * judged <= chosen.bootstrap_labels < 20_000 * 0.7
+    assert plan.settings.training.min_positives == 3
+
+
 def test_a_table_of_hours_is_judged_in_minutes(tmp_path: Path) -> None:
     frame = river_table("Bananas", "y", 2_000)
     frame["at"] = pd.date_range("2025-06-01", periods=len(frame), freq="5s")
