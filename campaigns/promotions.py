@@ -2,7 +2,7 @@
 
 A year's third of a generated shop (`tests/planted_faults.py`) goes through a backtest with the real trainer, and a fault is planted into it on day
 64, when the first models serve. A promotion did harm where the new champion surely loses more than the gate's margin against the old one on the next
-5,000 requests: by their labels as they came, which a fault may have turned round, and by the probabilities that the truth was drawn from.
+5,000 requests: by their labels as they came, which a fault may have flipped, and by the probabilities that the truth was drawn from.
 Verdicts are kept in a file, a line for each stream: a campaign goes on where it was ended. Delete lines to run their streams again.
 """
 

@@ -79,7 +79,7 @@ class KafkaBroker:
         Raises
         ------
         ValueError
-            One has another number of partitions.
+            One has another number of partitions; or one that does not exist is to have more copies than there are brokers.
         TransientError
             The broker does not show them in time.
         """
@@ -90,9 +90,10 @@ class KafkaBroker:
             count = _partitions(cluster.topics.get(spec.name))
             if count not in (0, spec.partitions):
                 raise ValueError(f"topic {spec.name}: expected {spec.partitions} partitions, found {count}")
-        made = {spec.name: self._topics.of(spec, len(cluster.brokers)) for spec in topics}
-        self._warn_of_few_copies({name: copies for name, (copies, _) in made.items()}, cluster)
         missing = [spec for spec in topics if not _partitions(cluster.topics.get(spec.name))]
+        # Of topics that are there nothing is demanded: a stage starts while a broker is away.
+        made = {spec.name: self._topics.of(spec, len(cluster.brokers)) for spec in missing}
+        self._warn_of_few_copies([spec.name for spec in topics], cluster)
         if missing:
             self._create([NewTopic(spec.name, spec.partitions, made[spec.name][0], config=made[spec.name][1]) for spec in missing])
         unled = [spec.name for spec in topics if not _is_led(cluster.topics.get(spec.name))]
@@ -132,14 +133,15 @@ class KafkaBroker:
                 raise TransientError(f"expected the topics {', '.join(missing)} with leaders, not shown within {self._connection.deadline_s:.0f} s")
             time.sleep(_LOOKS_EVERY_S)
 
-    def _warn_of_few_copies(self, wanted: Mapping[str, int], cluster: ClusterMetadata) -> None:
+    def _warn_of_few_copies(self, wanted: Sequence[str], cluster: ClusterMetadata) -> None:
         """Say what the loss of one broker's disk would cost."""
+        copies = min(self._topics.copies(len(cluster.brokers)), len(cluster.brokers))
         there = {name: min(len(one.replicas) for one in topic.partitions.values()) for name, topic in cluster.topics.items() if topic.partitions}
         new = [name for name in wanted if name not in there]
-        if new and max(wanted[name] for name in new) < 2:
+        if new and copies < 2:
             extra = {"brokers": len(cluster.brokers), "topics": len(new)}
             log.warning("topics are made with one copy: the disk of the broker is the only one that has them; use three brokers", extra=extra)
-        few = {name: there[name] for name, copies in wanted.items() if there.get(name, copies) < copies}
+        few = {name: there[name] for name in wanted if there.get(name, copies) < copies}
         if few:
             log.warning("topics have fewer copies than they would get now: move them with kafka-reassign-partitions", extra={"copies": few})
 

@@ -35,6 +35,10 @@ class TopicSettings:
     max_message_bytes: int | None = None
     overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
+    def copies(self, brokers: int) -> int:
+        """Return how many copies a topic is to have on a cluster of so many brokers."""
+        return self.replication if self.replication is not None else max(1, min(_COPIES, brokers))
+
     def of(self, spec: TopicSpec, brokers: int) -> tuple[int, dict[str, str]]:
         """Return the replication factor and the settings of a topic on a cluster of so many brokers.
 
@@ -43,7 +47,7 @@ class TopicSettings:
         ValueError
             More copies are asked for than there are brokers, or more in sync than copies (crash, before the first record).
         """
-        copies = self.replication if self.replication is not None else max(1, min(_COPIES, brokers))
+        copies = self.copies(brokers)
         if copies > brokers:
             raise ValueError(f"topic {spec.name}: expected {copies} brokers or more for replication {copies}, found {brokers}")
         in_sync = self.min_insync_replicas if self.min_insync_replicas is not None else _IN_SYNC if copies >= _COPIES else 1

@@ -10,6 +10,7 @@ import pytest
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.topic_settings import TopicSettings
 
 
 class LateClient:
@@ -53,6 +54,15 @@ def test_nothing_is_made_or_waited_for_where_all_is_there(monkeypatch: pytest.Mo
     assert (client.asked, client.looks) == ([], 1)
     with pytest.raises(ValueError, match="topic old: expected 2 partitions, found 1"):
         broker.create_topics([TopicSpec("new"), TopicSpec("old", 2)])
+    assert client.asked == []
+
+
+def test_a_stage_starts_while_brokers_are_away_and_makes_no_topic_with_too_few_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker, client = KafkaBroker("nobody", topics=TopicSettings(replication=3)), LateClient(3, there=["old"])
+    monkeypatch.setattr(broker, "_client", lambda: client)
+    broker.create_topics([TopicSpec("old")])
+    with pytest.raises(ValueError, match="topic new: expected 3 brokers or more for replication 3, found 1"):
+        broker.create_topics([TopicSpec("old"), TopicSpec("new")])
     assert client.asked == []
 
 
