@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tidemill.shared.lake.journal import OFFSET, PARTITION, TIME, UnfitArchiveError
 from tidemill.shared.lake.names import VECTORS
 from tidemill.shared.lake.tables import Lake, instant, milliseconds
+from tidemill.shared.statistics.splitmix import splitmix64
 
 
 def sample_vectors(
@@ -66,10 +67,6 @@ def sample_vectors(
 
 
 def _mixed(partitions: NDArray[np.uint64], offsets: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """Return a hash of every place (splitmix64)."""
+    """Return a hash of every place."""
     with np.errstate(over="ignore"):
-        x = (partitions << np.uint64(48)) ^ offsets ^ (np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15))
-        x += np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(x ^ (x >> np.uint64(31)))
+        return splitmix64((partitions << np.uint64(48)) ^ offsets ^ (np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)))

@@ -1,6 +1,5 @@
 """Whether a model errs more than its own probabilities promise, day by day."""
 
-import base64
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.day_standards import CalibratedDays, DayStandard
+from tidemill.services.drift.domain.last_rows import LastRows
 from tidemill.services.drift.domain.promise import PromiseErrors
 
 Int64 = NDArray[np.int64]
@@ -17,7 +17,10 @@ _SHIFTS = (0.25, 0.5, 1.0)
 _LEAST_ROWS = 30
 _QUIET_DAYS = 14
 _JUDGED_DAYS, _ERRING = 3, 3.0
+MOST_LABELS = 1_000_000
+"""How many labels the days of a model hold in all, of 64 bytes each."""
 _OFFSET_BITS = 44
+# Of a label, as `PromiseErrors.columns` has them.
 _COLUMNS = 5
 
 
@@ -73,31 +76,6 @@ def request_ids(partition: Int64, offset: Int64) -> Int64:
 
 
 @dataclass(slots=True)
-class LabelDay:
-    """Labels of the requests of one day: which request, and what came of its promise (`PromiseErrors.columns`), in the order in which they came."""
-
-    ids: list[Int64] = field(default_factory=list)
-    rows: list[Float64] = field(default_factory=list)
-
-    def settled(self) -> tuple[Int64, Float64]:
-        """Return the last label of every request, ordered by request."""
-        ids, rows = np.concatenate(self.ids), np.concatenate(self.rows)
-        order = np.argsort(ids, kind="stable")
-        last = order[np.append(np.diff(ids[order]) > 0, True)]
-        return ids[last], rows[last]
-
-    def snapshot(self) -> list[str]:
-        """State as text."""
-        return [base64.b64encode(np.concatenate(part).tobytes()).decode() for part in (self.ids, self.rows)]
-
-    @staticmethod
-    def load(state: list[str]) -> "LabelDay":
-        """From a snapshot."""
-        ids, rows = (base64.b64decode(part) for part in state)
-        return LabelDay([np.frombuffer(ids, dtype=np.int64)], [np.frombuffer(rows, dtype=np.float64).reshape(-1, _COLUMNS)])
-
-
-@dataclass(slots=True)
 class ExcessLoss:
     """Detector on excess loss, (y - p)^2 - p (1 - p) = (y - p) (1 - 2 p), in blocks of a day of requests.
 
@@ -118,6 +96,8 @@ class ExcessLoss:
         Mean days between two alarms of a calibrated model.
     remembered_ms
         How long after its end a day's labels may still be replaced; they are kept for that long.
+    most
+        Labels of a day from which on it is a sample of them: see `RequestSample`.
     standard
         What a day is held against.
 
@@ -129,8 +109,9 @@ class ExcessLoss:
 
     false_alarm_days: float = 3650.0
     remembered_ms: int = 0
-    blocks: dict[int, LabelDay] = field(default_factory=dict)
-    judged: dict[int, LabelDay] = field(default_factory=dict)
+    most: int = MOST_LABELS
+    blocks: dict[int, LastRows] = field(default_factory=dict)
+    judged: dict[int, LastRows] = field(default_factory=dict)
     closed_until: int = -(2**62)
     sums: list[float] = field(default_factory=lambda: [0.0] * len(_SHIFTS))
     runs: list[list[float]] = field(default_factory=lambda: [[0.0] * 5 for _ in _SHIFTS])
@@ -145,9 +126,7 @@ class ExcessLoss:
         for day in np.unique(days).tolist():
             chosen = np.flatnonzero(days == day)
             if day >= self.closed_until:
-                block = self.blocks.setdefault(day, LabelDay())
-                block.ids.append(ids[chosen])
-                block.rows.append(rows[chosen])
+                self.blocks.setdefault(day, LastRows(self.most, _COLUMNS)).absorb(ids[chosen], rows[chosen])
         for row in np.flatnonzero(days < self.closed_until).tolist():
             self._late(int(days[row]), int(ids[row]), rows[row], corrects=bool(revision[row] > 0))
 
@@ -156,11 +135,11 @@ class ExcessLoss:
         ready = (time_ms - horizon_ms) // DAY_MS
         first_alarm = None
         for day in sorted(day for day in self.blocks if day < ready):
-            ids, rows = self.blocks.pop(day).settled()
-            block = [float(len(ids)), *rows.sum(axis=0).tolist()]
+            labels = self.blocks.pop(day)
+            block = [float(len(labels)), *labels.ordered().sum(axis=0).tolist()]
             self.carried = [one + more for one, more in zip(self.carried, block, strict=True)]
             if self.remembered_ms:
-                self.judged[day] = LabelDay([ids], [rows])
+                self.judged[day] = labels
             if self.carried[0] >= _LEAST_ROWS:
                 alarm = self._observe(self.carried)
                 self.carried = [0.0] * len(self.carried)
@@ -196,8 +175,8 @@ class ExcessLoss:
 
     def load(self, state: dict[str, Any]) -> None:
         """Take the state of a snapshot."""
-        self.blocks = {day: LabelDay.load(saved) for day, saved in state["blocks"]}
-        self.judged = {day: LabelDay.load(saved) for day, saved in state["judged"]}
+        self.blocks = {day: LastRows.load(saved, self.most, _COLUMNS) for day, saved in state["blocks"]}
+        self.judged = {day: LastRows.load(saved, self.most, _COLUMNS) for day, saved in state["judged"]}
         self.closed_until, self.quiet = state["closed_until"], state["quiet"]
         self.sums, self.carried = list(state["sums"]), list(state["carried"])
         self.standard.load(state["standard"])
@@ -211,15 +190,13 @@ class ExcessLoss:
         if kept is None and corrects:
             return
         if kept is not None:
-            ids, rows = kept.ids[0], kept.rows[0]
-            place = int(np.searchsorted(ids, request))
-            if place < len(ids) and ids[place] == request:
-                excess, _, _, came, _ = (row - rows[place]).tolist()
+            if not kept.holds(request):
+                # One of those that the sample of its day is without.
+                return
+            before = kept.replace(request, row)
+            if before is not None:
+                excess, _, _, came, _ = (row - before).tolist()
                 more = [0.0, excess, 0.0, 0.0, came, 0.0]
-                rows = np.concatenate([rows[:place], row[None], rows[place + 1 :]])
-                self.judged[day] = LabelDay([ids], [rows])
-            else:
-                self.judged[day] = LabelDay([np.insert(ids, place, request)], [np.insert(rows, place, row, axis=0)])
         self.carried = [one + add for one, add in zip(self.carried, more, strict=True)]
 
     def _observe(self, block: list[float]) -> Excess | None:

@@ -1,18 +1,16 @@
 """One verdict on a champion's loss: by its days where labels cluster by day, else label by label."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tidemill.services.drift.domain.day_standards import CalibratedDays, SelfStartingDays
-from tidemill.services.drift.domain.excess_loss import ExcessLoss, request_ids
+from tidemill.services.drift.domain.excess_loss import DAY_MS, MOST_LABELS, ExcessLoss, request_ids
 from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.label_changes import LabelChanges, Rise
 from tidemill.services.drift.domain.promise import Promise, promise_of
+from tidemill.services.drift.domain.rounded_counts import RoundedCounts
 from tidemill.services.drift.domain.rows import MergedCoordinates
 from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.detectors.catalogue import DetectorChoice
@@ -21,6 +19,8 @@ from tidemill.shared.kinds.kind import Kind
 
 _MATURED = 0.95
 _HORIZON_DAYS = 7
+# Labels that a day may hold however many days wait for their horizon.
+_LEAST_KEPT = 20_000
 LOSS_SUBJECTS = ("excess_loss", "error_rate", "relative_error", "absolute_error")
 """What findings on the loss are about."""
 
@@ -74,7 +74,9 @@ class LossVerdict:
         settings = self.settings
         self.promise = promise_of(settings.kind)
         standard = SelfStartingDays() if settings.kind.name == "regression" else CalibratedDays(settings.tolerance)
-        self.excess = ExcessLoss(settings.false_alarm_days, 2 * settings.max_delay_ms if settings.corrections else 0, standard=standard)
+        remembered_ms = 2 * settings.max_delay_ms if settings.corrections else 0
+        days = 2 + (settings.max_delay_ms + remembered_ms) // DAY_MS
+        self.excess = ExcessLoss(settings.false_alarm_days, remembered_ms, max(_LEAST_KEPT, MOST_LABELS // days), standard=standard)
         self.changes = LabelChanges(settings.detectors, self.promise.hold, self.promise.width)
         self._choose()
 
@@ -112,10 +114,10 @@ class LossVerdict:
                 findings.append(self._rise(rise, version, at, begin + rise.row))
         return findings
 
-    def close(self, at: Coordinates, version: str | None, delays_ms: Sequence[float] | NDArray[np.float64]) -> list[Finding]:
+    def close(self, at: Coordinates, version: str | None, delays_ms: RoundedCounts) -> list[Finding]:
         """Look at the days whose label horizon has passed at the end of a window, in which labels came with these delays."""
-        if len(delays_ms):
-            self.delays_ms = [*self.delays_ms, float(np.quantile(np.array(delays_ms), _MATURED))][-_HORIZON_DAYS:]
+        if delays_ms.counts:
+            self.delays_ms = [*self.delays_ms, delays_ms.quantile(_MATURED)][-_HORIZON_DAYS:]
         alarm = self.excess.close(at.time_ms, self.horizon_ms())
         self._choose()
         if alarm is None:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from tidemill.services.drift.domain.estimated_error import EstimatedError
 from tidemill.services.drift.domain.estimated_quality import EstimatedQuality
 from tidemill.services.drift.domain.excess_loss import request_ids
-from tidemill.services.drift.domain.labelled_rows import Column, LabelledRows
+from tidemill.services.drift.domain.labelled_rows import LabelledRows
+from tidemill.services.drift.domain.rounded_counts import RoundedCounts
 from tidemill.services.drift.domain.rows import OutcomeRows, PredictionRows
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.intervals import interval_figures
@@ -37,9 +38,9 @@ class WindowRows:
     corrections_passed_over
         Those of them that came after their request's horizon, when the detectors on single labels had taken the label before.
     labels
-        The last label of every request.
+        The last label of every request, from 500,000 on of a sample of them.
     delay_ms
-        How long labels took, of classes that no version knows too.
+        How long labels took, of classes that no version knows too, rounded to three digits.
     unknown_classes
         Labels of classes that no version knows yet, of a model that learns its classes.
     class_counts, class_sums
@@ -55,12 +56,12 @@ class WindowRows:
     versions: dict[str, int] = field(default_factory=dict)
     scores: int = 0
     score_sum: float = 0.0
-    latencies: dict[str, int] = field(default_factory=dict)
+    latencies: RoundedCounts = field(default_factory=RoundedCounts)
     positives: int = 0
     timeouts: int = 0
     unknown_classes: int = 0
     labels: LabelledRows = field(default_factory=LabelledRows)
-    delay_ms: Column = field(default_factory=Column)
+    delay_ms: RoundedCounts = field(default_factory=RoundedCounts)
     defaults: int = 0
     corrections: int = 0
     corrections_passed_over: int = 0
@@ -72,7 +73,7 @@ class WindowRows:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to report."""
-        return not (self.scores or len(self.labels) or self.timeouts)
+        return not (self.scores or self.labels.count or self.timeouts)
 
     @property
     def fallback_share(self) -> float:
@@ -95,10 +96,7 @@ class WindowRows:
         # One by one, whatever the batch: a sum of sums has other bits.
         self.score_sum = float(np.add.accumulate([self.score_sum, *_answered(kind, rows.score[chosen]).tolist()])[-1])
         latency = rows.latency_ms[chosen]
-        live = latency[(latency >= 0) & (latency <= _REPLAY_MS)]
-        step = 10 ** np.maximum(np.floor(np.log10(np.maximum(live, 1))).astype(np.int64) - 2, 0)
-        for value, count in zip(*(part.tolist() for part in np.unique(live // step * step, return_counts=True)), strict=True):
-            self.latencies[str(value)] = self.latencies.get(str(value), 0) + count
+        self.latencies.add(latency[(latency >= 0) & (latency <= _REPLAY_MS)])
         self.defaults += int((rows.variant[chosen] == "default").sum())
         self.positives += int((rows.predicted[chosen] > 0).sum())
         if kind.has_classes and chosen.any():
@@ -122,11 +120,11 @@ class WindowRows:
         requests = request_ids(rows.at.partition[labelled], rows.request[labelled])
         self.labels.absorb(
             requests, rows.label[labelled], rows.scores_of(kind, labelled), rows.predicted[labelled], rows.weight[labelled],
-            np.where(bounded, lower, np.nan), np.where(bounded, upper, np.nan),
+            np.where(bounded, lower, np.nan), np.where(bounded, upper, np.nan), rows.revision[labelled],
         )  # fmt: skip
         came = labelled if unknown is None else labelled | unknown
         self.unknown_classes += int((came & ~labelled).sum())
-        self.delay_ms.extend(rows.delay_ms[came & ~np.isnan(rows.delay_ms)])
+        self.delay_ms.add(rows.delay_ms[came & np.isfinite(rows.delay_ms)])
 
     def widen(self, kind: Kind) -> None:
         """Make room for the classes that a kind has more: nobody has answered them until now."""
@@ -141,29 +139,27 @@ class WindowRows:
         return min(self.versions, key=lambda name: (-self.versions[name], name)) if self.versions else None
 
     def figures(self, kind: Kind) -> dict[str, float]:
-        """Metrics of the window; undefined ones are left out."""
+        """Metrics of the window; undefined ones are left out. `labels_sampled` is there where those of labels are of a sample."""
         label, score, predicted = (self.labels.column(name) for name in ("label", "score", "predicted"))
         weights: Weights = self.labels.column("weight") if "weight" in self.labels.columns else None
-        ended = label.size + self.timeouts
+        labels = self.labels.count
+        ended = labels + self.timeouts
         figures = {
             "predictions": float(self.scores),
-            "labels": float(label.size),
+            "labels": float(labels),
+            **({"labels_sampled": float(label.size)} if label.size < labels else {}),
             "timeouts": float(self.timeouts),
             "corrections": float(self.corrections),
             **({"labels_of_unknown_classes": float(self.unknown_classes)} if kind.is_learned else {}),
             "corrections_passed_over": float(self.corrections_passed_over),
-            "label_share": label.size / ended if ended else float("nan"),
+            "label_share": labels / ended if ended else float("nan"),
             "score_mean": self.score_sum / self.scores if self.scores else float("nan"),
         }
         if self.scores:
             figures["fallback_share"] = self.defaults / self.scores
-        if self.latencies:
-            by_value = sorted((int(value), count) for value, count in self.latencies.items())
-            passed = np.cumsum([count for _, count in by_value])
-            for name, share in (("latency_p50_ms", 0.5), ("latency_p99_ms", 0.99)):
-                figures[name] = float(by_value[int(np.searchsorted(passed, share * passed[-1]))][0])
-        if len(self.delay_ms):
-            figures["label_delay_p50_ms"], figures["label_delay_p95_ms"] = (float(q) for q in np.quantile(self.delay_ms.values, [0.5, 0.95]))
+        for name, durations, shares in (("latency", self.latencies, (50, 99)), ("label_delay", self.delay_ms, (50, 95))):
+            if durations.counts:
+                figures |= {f"{name}_p{share}_ms": durations.quantile(share / 100) for share in shares}
         with np.errstate(over="ignore", invalid="ignore"):
             figures |= kind.figures(label, score, predicted, weights) if label.size else {}
             if "lower" in self.labels.columns:
@@ -190,15 +186,14 @@ class WindowRows:
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists, numbers and texts."""
         own = {name: getattr(self, name) for name in self.__slots__}
-        return own | {name: own[name].snapshot() for name in ("estimated", "expected", "labels", "delay_ms")}
+        return own | {name: own[name].snapshot() for name in ("estimated", "expected", "labels", "delay_ms", "latencies")}
 
     @staticmethod
     def load(state: dict[str, Any]) -> "WindowRows":
         """From a snapshot."""
-        delays = Column()
-        delays.load(state["delay_ms"])
+        counts = {name: RoundedCounts.load(state[name]) for name in ("delay_ms", "latencies")}
         estimates = {"estimated": EstimatedQuality.load(state["estimated"]), "expected": EstimatedError.load(state["expected"])}
-        return WindowRows(**state | estimates | {"labels": LabelledRows.load(state["labels"]), "delay_ms": delays})
+        return WindowRows(**state | counts | estimates | {"labels": LabelledRows.load(state["labels"])})
 
 
 def _answered(kind: Kind, scores: Float64) -> Float64:

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from tidemill.services.drift.domain.conditions import Conditions
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Severity
 from tidemill.services.drift.domain.quality import WindowRows
@@ -57,7 +55,7 @@ class StreamWatch:
             "volume": float(rows) if self.whole_volume else nothing,
             "freshness": lag_ms if rows >= _LEAST_ROWS else nothing,
             "labels": float(labels) if self.whole_labels else nothing,
-            "label_delay": float(np.median(window.delay_ms.values)) if labels >= _LEAST_ROWS else nothing,
+            "label_delay": window.delay_ms.quantile(0.5) if labels >= _LEAST_ROWS else nothing,
             "label_share": labels / ended if ended >= _LEAST_ROWS else nothing,
         }
         measures = self.streams.close(day, figures)

@@ -1,6 +1,6 @@
 """Folds labels of requests that champion and challenger both scored into blocks, each said once its labels have matured."""
 
-import base64
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.arms import arms_of
+from tidemill.services.drift.domain.excess_loss import request_ids
 from tidemill.services.drift.domain.findings import Coordinates
+from tidemill.services.drift.domain.last_rows import LastRows
+from tidemill.services.drift.domain.request_sample import Column
 from tidemill.services.drift.domain.rows import Float64, OutcomeRows, PairRows
 from tidemill.services.drift.domain.trial import Contest, ContestBlock
 from tidemill.shared.kinds.kind import Kind
@@ -18,40 +21,59 @@ from tidemill.shared.statistics.propensity import weighted_mean
 LEAST_SLICE_LABELS = 20
 _MOST_SLICES = 64
 _DEFAULT = "default"
-_CANARY, _WEIGHT, _LABEL, _CHAMPION_ANSWER, _CHALLENGER_ANSWER, _DRAW, _SCORES = range(7)
+_MOST_PAIRS, _LEAST_TEXTS = 200_000, 1_024
+_CANARY, _WEIGHT, _LABEL, _CHAMPION_ANSWER, _CHALLENGER_ANSWER, _DRAW, _SLICES, _SCORES = range(8)
 
 
 @dataclass(slots=True)
 class _Block:
-    """Outcomes of one contest's requests in one block, in the order in which they came: the last of a request counts.
+    """Outcomes of one contest's requests in one block: the last of a request counts.
 
-    A row: whether the canary answered, how many requests the label stands for, label, both answers, draw, the champion's scores, the challenger's.
+    A row: whether the canary answered, how many requests the label stands for, label, both answers, draw, the number of its slices' text, the
+    champion's scores, the challenger's.
     """
 
     contest: Contest
-    requests: list[tuple[int, int]] = field(default_factory=list)
-    rows: list[Float64] = field(default_factory=list)
-    slices: list[str] = field(default_factory=list)
+    last: LastRows
+    texts: list[str] = field(default_factory=list)
+    room: int = _LEAST_TEXTS
 
-    def settled(self) -> tuple[Float64, NDArray[np.object_]]:
-        """Return the rows, and the slices, of the last outcome of each request, in the order of the requests."""
-        last = {request: place for place, request in enumerate(self.requests)}
-        places = [last[request] for request in sorted(last)]
-        return np.array(self.rows)[places], np.array(self.slices, dtype=np.object_)[places]
+    def absorb(self, requests: NDArray[np.int64], rows: Float64, slices: Sequence[str]) -> None:
+        """Take outcomes in the order in which they came, with the texts of their slices."""
+        numbers = {text: number for number, text in enumerate(self.texts)}
+        rows[:, _SLICES] = [numbers.setdefault(text, len(numbers)) for text in slices]
+        self.last.absorb(requests, rows)
+        self.texts = list(numbers)
+        if len(self.texts) > self.room:
+            # Those of requests that a sample is without, or that moved from one slice to another, go.
+            used, column = np.unique(self.last.rows.values[:, _SLICES].astype(np.int64), return_inverse=True)
+            self.texts, self.last.rows.values[:, _SLICES] = [self.texts[number] for number in used.tolist()], column
+            self.room = max(self.room, 2 * len(self.texts))
+
+    def settled(self) -> tuple[Float64, list[str]]:
+        """Return the rows, and the texts of their slices, of the last outcome of each request, in the order of the requests."""
+        rows = self.last.ordered()
+        return rows, [self.texts[number] for number in rows[:, _SLICES].astype(np.int64).tolist()]
+
+    def widen(self, before: int, width: int) -> None:
+        """Make room for the scores of more classes, which nobody had answered."""
+        rows = self.last.rows.values
+        more, champion = np.zeros((len(rows), width - before)), _SCORES + before
+        self.last.width = _SCORES + 2 * width
+        self.last.rows = Column(np.float64, self.last.width)
+        self.last.rows.extend(np.column_stack([rows[:, :champion], more, rows[:, champion:], more]))
 
     def snapshot(self) -> list[Any]:
         """State as plain lists and texts."""
         contest = self.contest
-        rows = base64.b64encode(np.array(self.rows).tobytes()).decode()
         versions = [contest.champion_version, contest.challenger_version, contest.sequence, contest.share, contest.stage]
-        return [versions, [list(one) for one in self.requests], rows, self.slices]
+        return [versions, self.last.snapshot(), self.texts]
 
     @staticmethod
-    def load(state: Sequence[Any], width: int) -> "_Block":
+    def load(state: Sequence[Any], most: int, width: int) -> "_Block":
         """From a snapshot."""
-        versions, requests, rows, slices = state
-        table: Float64 = np.frombuffer(base64.b64decode(rows), np.float64).reshape(-1, width)
-        return _Block(Contest(*versions), [(one, two) for one, two in requests], list(table), list(slices))
+        versions, last, texts = state
+        return _Block(Contest(*versions), LastRows.load(last, most, width), list(texts))
 
 
 @dataclass(slots=True)
@@ -61,7 +83,7 @@ class Trials:
     A block of requests (a day of journal time by default: the unit of the gate's test, because requests of one share their error) is closed as
     soon as its end is as old as the label horizon; whoever has no label by then counts as a request only. Corrections replace a label until then.
     What comes later is left out: the evidence is said once. Where answers hide labels, means are weighted by inverse propensity. Nothing is kept of
-    requests without a pair.
+    requests without a pair. A block of more than `most` requests is that of a sample of them (`RequestSample`): its counts are the sample's, too.
 
     Parameters
     ----------
@@ -77,15 +99,15 @@ class Trials:
     model: str
     kind: Kind
     block_ms: int
+    most: int = _MOST_PAIRS
     blocks: dict[tuple[int, int], _Block] = field(default_factory=dict)
     closed_ms: int = -(2**62)
 
     def widen(self, kind: Kind) -> None:
         """Take up a kind with more classes, which nobody had answered."""
         before, self.kind = self.kind.width, kind
-        more = np.zeros(kind.width - before)
         for block in self.blocks.values():
-            block.rows = [np.concatenate([row[: _SCORES + before], more, row[_SCORES + before :], more]) for row in block.rows]
+            block.widen(before, kind.width)
 
     def absorb(self, rows: OutcomeRows, mine: NDArray[np.bool_]) -> None:
         """Take outcomes in merge order; `mine` are the model's, shape (n,)."""
@@ -97,7 +119,7 @@ class Trials:
         chosen, starts = chosen[starts + self.block_ms > self.closed_ms], starts[starts + self.block_ms > self.closed_ms]
         if not len(chosen):
             return
-        table = self._table(rows, pairs, chosen)
+        table, places = self._table(rows, pairs, chosen), defaultdict[tuple[int, int], list[int]](list)
         for place, row in enumerate(chosen.tolist()):
             served, other = (str(rows.version[row]), int(pairs.served_sequence[row])), (str(pairs.version[row]), int(pairs.sequence[row]))
             (champion, _), (challenger, sequence) = (other, served) if rows.variant[row] == "canary" else (served, other)
@@ -106,13 +128,15 @@ class Trials:
             if block is None:
                 share = float(pairs.share[row])
                 stage = str(pairs.stage[row] or ("canary" if share > 0 else "shadow"))
-                block = self.blocks[key] = _Block(Contest(champion, challenger, sequence, share, stage))
+                contest = Contest(champion, challenger, sequence, share, stage)
+                block = self.blocks[key] = _Block(contest, LastRows(self.most, table.shape[1]))
             if block.contest.champion_version == _DEFAULT:
                 # Where the default answered for the champion it is not named.
                 block.contest = replace(block.contest, champion_version=champion)
-            block.requests.append((int(rows.at.partition[row]), int(rows.request[row])))
-            block.rows.append(table[place])
-            block.slices.append(str(pairs.slices[row]))
+            places[key].append(place)
+        requests = request_ids(rows.at.partition[chosen], rows.request[chosen])
+        for key, own in places.items():
+            self.blocks[key].absorb(requests[own], table[own], [str(pairs.slices[row]) for row in chosen[own]])
 
     def close(self, now_ms: int, horizon_ms: int, floor_ms: int, offset: int) -> list[ContestBlock]:
         """Close the blocks whose horizon has passed at an instant before which everything is known.
@@ -140,7 +164,7 @@ class Trials:
         """Take the state of a snapshot."""
         self.closed_ms = state["closed_ms"]
         width = _SCORES + 2 * self.kind.width
-        self.blocks = {(start, sequence): _Block.load(block, width) for start, sequence, block in state["blocks"]}
+        self.blocks = {(start, sequence): _Block.load(block, self.most, width) for start, sequence, block in state["blocks"]}
 
     def _table(self, rows: OutcomeRows, pairs: PairRows, chosen: NDArray[np.int64]) -> Float64:
         """Return rows as blocks keep them; NaN where there is no label or score."""
@@ -154,12 +178,13 @@ class Trials:
         weight = rows.weight[chosen]
         label = np.where(self.kind.is_label(rows.label[chosen]) & (weight > 0), rows.label[chosen], np.nan)
         answers = champion[:, 0], challenger[:, 0]
-        return np.column_stack([by_canary, weight, label, *answers, pairs.draw[chosen], champion[:, 1:], challenger[:, 1:]]).astype(np.float64)
+        columns = [by_canary, weight, label, *answers, pairs.draw[chosen], np.zeros(len(chosen)), champion[:, 1:], challenger[:, 1:]]
+        return np.column_stack(columns).astype(np.float64)
 
     def _trials(self, block: _Block, at: Coordinates, start: int) -> list[ContestBlock]:
         table, slices = block.settled()
         groups: dict[str, list[int]] = {}
-        for row, text in enumerate(slices.tolist()):
+        for row, text in enumerate(slices):
             for part in text.split("\x1f") if text else ():
                 groups.setdefault(part, []).append(row)
         parts = [self._trial(part, block.contest, at, start, table[rows]) for part, rows in sorted(groups.items())]

@@ -198,7 +198,7 @@ class ModelWatch:
     def loss(self, at: Coordinates) -> list[Finding]:
         """Look at the days whose label horizon has passed; what rang for this champion goes on as long as it errs."""
         self.window.corrections_passed_over = self.verdict.changes.passed()
-        finding = self.verdict.close(at, self.version, self.window.delay_ms.values)
+        finding = self.verdict.close(at, self.version, self.window.delay_ms)
         level = self.verdict.excess.level
         if level is not None:
             self.conditions.levels |= {("loss", subject): level for subject in LOSS_SUBJECTS}

@@ -24,6 +24,7 @@ def drawn(seed: int, n: int, width: int) -> dict[str, Any]:
         "weight": np.where(rng.random(n) < 0.2, rng.uniform(1, 9, n), 1.0),
         "lower": np.where(bounded, -1.0 - rng.random(n), NOTHING),
         "upper": np.where(bounded, 1.0 + rng.random(n), NOTHING),
+        "revision": np.zeros(n, np.int64),
     }
 
 
@@ -38,7 +39,7 @@ def plainly(given: dict[str, Any]) -> dict[str, Any]:
             row["weight"] = given["weight"][i]
         if np.isnan(row["lower"]) and not np.isnan(given["lower"][i]):
             row["lower"], row["upper"] = given["lower"][i], given["upper"][i]
-    return {"requests": list(rows)} | {name: [row[name] for row in rows.values()] for name in given if name != "requests"}
+    return {"requests": list(rows)} | {name: [row[name] for row in rows.values()] for name in given if name not in ("requests", "revision")}
 
 
 @pytest.mark.parametrize("width", [0, 3])
@@ -53,7 +54,7 @@ def test_any_batching_and_any_restart_give_what_a_dictionary_gives(seed: int, wi
         if rng.random() < 0.3:
             rows = LabelledRows.load(json.loads(json.dumps(rows.snapshot())))
     expected = plainly(given)
-    assert rows.requests.values.tolist() == expected.pop("requests")
+    assert rows.sample.requests.values.tolist() == expected.pop("requests")
     for name, values in expected.items():
         np.testing.assert_array_equal(rows.column(name), values, name)
 
@@ -84,7 +85,7 @@ def test_a_label_takes_the_bytes_of_its_columns() -> None:
     try:
         before, rows = tracemalloc.get_traced_memory()[0], LabelledRows()
         for begin in range(0, count, step):
-            rows.absorb(np.arange(begin, begin + step) << 3, one, one / 2, np.zeros(step, np.int64), one, nothing, nothing)
+            rows.absorb(np.arange(begin, begin + step) << 3, one, one / 2, np.zeros(step, np.int64), one, nothing, nothing, np.zeros(step, np.int64))
         held = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()

@@ -20,6 +20,7 @@ from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.label_changes import LabelChanges
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
 from tidemill.services.drift.domain.promise import PromiseErrors, kept_binary
+from tidemill.services.drift.domain.rounded_counts import RoundedCounts
 from tidemill.services.drift.domain.rows import MergedCoordinates
 from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.application.drift_policy import DriftPolicy
@@ -55,14 +56,14 @@ def run(rows: Outcomes, settings: LossSettings = DEFAULTS, batch: int = 50_000, 
     (at, labels), verdict, alarms = rows, LossVerdict("m", settings), []
     count, days = len(at.place), np.flatnonzero(np.diff(at.time_ms // DAY_MS)) + 1
     cuts = {0, count, *days.tolist(), *np.random.default_rng(seed).integers(0, count, count // batch).tolist()}
-    delays: list[float] = []
+    delays = RoundedCounts()
     for begin, end in pairwise(sorted(cuts)):
         alarms += verdict.outcomes("v1", *part(rows, begin, end))
-        delays += (at.time_ms - labels.request_ms)[begin:end].tolist()
+        delays.add((at.time_ms - labels.request_ms)[begin:end].astype(np.float64))
         if end == count or end in days:
             closes = Coordinates((int(at.time_ms[end - 1]) // DAY_MS + 1) * DAY_MS, 0, int(at.offset[end - 1]))
             alarms += verdict.close(closes, "v1", delays)
-            delays = []
+            delays = RoundedCounts()
         if restart:
             saved = json.dumps(verdict.snapshot())
             verdict = LossVerdict("m", settings)
@@ -317,6 +318,6 @@ def test_the_state_is_plain_once_days_are_known_to_cluster() -> None:
     standard = verdict.excess.standard
     assert isinstance(standard, CalibratedDays)
     standard.recent = [4.0, -4.0] * 30
-    verdict.close(Coordinates(DAY_MS, 0, 0), "v1", [])
+    verdict.close(Coordinates(DAY_MS, 0, 0), "v1", RoundedCounts())
     assert verdict.changes.resting is True and standard.clustered is True
     assert json.loads(json.dumps(verdict.snapshot()))["changes"]["resting"] is True
