@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from tidemill.services.drift.domain.excess_loss import DAY_MS
 from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
+from tidemill.services.drift.domain.rounded_counts import RoundedCounts
 from tidemill.services.drift.domain.rows import MergedCoordinates
 from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.detectors.catalogue import DEFAULT, read_choices
@@ -59,7 +60,7 @@ class Stream:
         self.rows += count
         if close:
             self.day += 1
-            findings += self.verdict.close(Coordinates(self.day * DAY_MS, 0, self.rows), "m", [0.0])
+            findings += self.verdict.close(Coordinates(self.day * DAY_MS, 0, self.rows), "m", RoundedCounts({0: count}))
         return findings
 
 

@@ -97,8 +97,9 @@ class LabelledRows:
         while begin < len(requests):
             begin += self._take(requests[begin:], {name: rows[begin:] for name, rows in values.items()}, revision[begin:])
             stay = self.sample.halve()
-            for column in self.columns.values() if stay is not None else ():
-                column.keep(stay)
+            if stay is not None:
+                for column in self.columns.values():
+                    column.keep(stay)
 
     def widen(self, width: int) -> None:
         """Give every row more scores: 0, as those of classes that nobody had answered."""

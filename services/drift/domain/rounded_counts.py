@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 _DIGITS = 3
 
 
@@ -25,7 +26,7 @@ class RoundedCounts:
         """Return how many durations came."""
         return sum(self.counts.values())
 
-    def add(self, durations_ms: Float64) -> None:
+    def add(self, durations_ms: Float64 | Int64) -> None:
         """Count durations, finite numbers of shape (n,)."""
         size = np.maximum(np.abs(durations_ms), 1.0)
         step = 10.0 ** np.maximum(np.floor(np.log10(size)) - (_DIGITS - 1), 0)

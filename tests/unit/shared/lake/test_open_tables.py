@@ -58,7 +58,7 @@ def test_a_removed_table_is_made_again(tmp_path: Path) -> None:
     assert rows(tmp_path) == list(np.arange(10.0, 20.0))
 
 
-def test_a_table_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_is_opened_once_in_ten_appends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
     class Counted(DeltaTable):
@@ -68,7 +68,7 @@ def test_a_table_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(open_tables, "DeltaTable", Counted)
     lake = Lake(str(tmp_path), "app")
-    for i in range(5):
+    for i in range(12):
         append(lake, 10 * i, 10 * i + 10)
-    assert opened == [str(tmp_path / "app" / "t")]
-    assert rows(tmp_path) == list(np.arange(50.0))
+        assert opened == [str(tmp_path / "app" / "t")] * (1 + i // 10)
+    assert rows(tmp_path) == list(np.arange(120.0))
