@@ -8,24 +8,22 @@ from fastapi import APIRouter, HTTPException, Path, Request
 from prometheus_client import Counter
 
 from tidemill.services.gateway.bodies import LARGE_BYTES
+from tidemill.services.gateway.event_key import EventKey
 from tidemill.services.gateway.features import Problem
 from tidemill.services.gateway.publisher import EventTooLargeError, Publisher
 from tidemill.services.gateway.topic_limits import TopicLimits
-from tidemill.shared.application.debezium import changed_row
-from tidemill.shared.application.plan import Plan, StreamPlan
-from tidemill.shared.avro.json_text import json_parser
-from tidemill.shared.avro.key_text import KeyTextError, key_text
+from tidemill.shared.application.plan import Plan
 
 log = logging.getLogger(__name__)
 _BOM = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n"
-_PARSE = json_parser()
 
 
 def events_router(plan: Plan, publisher: Publisher, limits: TopicLimits, counted: Counter) -> APIRouter:
     """Return ``POST /v1/events/{stream}``."""
     router = APIRouter(tags=["events"])
     names = ", ".join(plan.streams)
+    keys = {name: EventKey(one) for name, one in plan.streams.items()}
 
     def refused(status: int, detail: str) -> HTTPException:
         counted.labels("events", str(status)).inc()
@@ -54,7 +52,8 @@ def events_router(plan: Plan, publisher: Publisher, limits: TopicLimits, counted
         try:
             value = _text(await request.body())
             # Parsing a megabyte takes ten milliseconds, in which nobody else would be answered.
-            key = _key(chosen, value) if len(value) < LARGE_BYTES else await asyncio.to_thread(_key, chosen, value)
+            key_of = keys[stream].of
+            key = key_of(value) if len(value) < LARGE_BYTES else await asyncio.to_thread(key_of, value)
         except ValueError as error:
             raise refused(422, str(error)) from error
         if len(key) + len(value) > limits.of(chosen.topic):
@@ -78,21 +77,3 @@ def _text(body: bytes) -> bytes:
     if not value.startswith(b"{"):
         raise ValueError(f"expected one JSON object in UTF-8, got a body that begins with {value[:10]!r}")
     return value
-
-
-def _key(stream: StreamPlan, value: bytes) -> bytes:
-    """Return an event's partition key as every stage writes it; ValueError for what ingestion could not place."""
-    try:
-        event = _PARSE(value.decode())
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ValueError(f"expected one JSON object: {error}") from error
-    if not isinstance(event, dict):
-        raise ValueError(f"expected one JSON object, got {type(event).__name__}")
-    row = event if stream.envelope is None else changed_row(event)
-    given = row.get(stream.key) if isinstance(row, dict) else None
-    if given is None:
-        raise ValueError(f"expected the partition key {stream.key}, which is missing or null")
-    try:
-        return key_text(given, stream.entry_arrow.field(stream.key).type).encode()
-    except KeyTextError as error:
-        raise ValueError(f"partition key {stream.key}: {error}") from error

@@ -1,7 +1,7 @@
 """Raw events in JSON as columns: the same schema, the same verdicts, no Avro library at the publisher."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any
@@ -18,14 +18,16 @@ from tidemill.shared.avro.times import DoubtfulTimeError, read_time
 from tidemill.shared.log.errors import InvalidRecord
 
 _MOST_FIELD_SETS = 1_000
+_DAY_MS = 86_400_000
+_UNITS = {pa.timestamp("ms"): "milliseconds", pa.timestamp("us"): "microseconds"}
 
 
 class JsonDecoder:
     """Decodes JSON objects to a stream's columns.
 
-    Times may be numbers in the unit of their type (milliseconds since the epoch) or ISO 8601 text (without an offset: UTC), unless they are declared
-    otherwise. A missing field takes the schema's default. Unknown fields are refused, so that a misspelt name is seen and not taken for a missing
-    value.
+    Times may be numbers in the unit of their type (milliseconds or microseconds since the epoch) or ISO 8601 text (without an offset: UTC), unless
+    they are declared otherwise. A missing field takes the schema's default. Unknown fields are refused, so that a misspelt name is seen and not taken
+    for a missing value.
 
     Parameters
     ----------
@@ -34,7 +36,7 @@ class JsonDecoder:
     times
         How columns of times are written, by name.
     event_time
-        The column whose undeclared numbers must be likely milliseconds: seconds would be events of 1970, and nobody would see it.
+        The column whose undeclared numbers must be likely times: seconds would be events of 1970, and nobody would see it.
     form
         How bytes and decimals are written, and whether unknown fields are skipped; None: as Avro's own JSON, and they are refused.
     """
@@ -44,7 +46,7 @@ class JsonDecoder:
         self.arrow = arrow_schema(record)
         self._times = times or {}
         self._event_time = event_time
-        read_as = {field.name: partial(self._milliseconds, field.name) for field in self.arrow if field.type == pa.timestamp("ms")}
+        read_as = {field.name: self._reader(field) for field in self.arrow if field.type in _UNITS or self._is_declared_date(field)}
         self._tells_fields = form is None
         self._own_names = {name for one in record.fields for name in (one.name, *one.aliases)}
         self._strange_sets = 0
@@ -114,16 +116,24 @@ class JsonDecoder:
         self._put(parsed, row)
         return row
 
-    def _milliseconds(self, name: str, item: Any) -> int:  # whatever the JSON holds
+    def _is_declared_date(self, field: pa.Field) -> bool:
+        return field.name in self._times and bool(pa.types.is_date(field.type))
+
+    def _reader(self, field: pa.Field) -> Callable[[Any], int]:
+        if field.type in _UNITS:
+            return partial(self._time, field.name, _UNITS[field.type])
+        return lambda item: self._time(field.name, "milliseconds", item) // _DAY_MS
+
+    def _time(self, name: str, unit: str, item: Any) -> int:  # whatever the JSON holds
         declared = self._times.get(name)
         digits = isinstance(item, str) and declared is None and item.strip().isdigit()
         item = float(item) if isinstance(item, Decimal) else item
         if digits or isinstance(item, bool) or not isinstance(item, int | float | str):
-            raise TypeError(f"expected milliseconds or ISO 8601 text in {name}, found {shown(item)}")
+            raise TypeError(f"expected {unit} or ISO 8601 text in {name}, found {shown(item)}")
         if isinstance(item, int) and declared is None and name != self._event_time:
             return integer(item, 64, name)
         try:
-            return read_time(item, declared)
+            return read_time(item, declared, numbers=unit, unit=unit)
         except (ValueError, OverflowError) as problem:
             raise (DoubtfulTimeError if isinstance(problem, DoubtfulTimeError) else ValueError)(f"{name}: {problem}") from problem
 

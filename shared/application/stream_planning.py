@@ -116,8 +116,8 @@ class StreamPlanner:
 
     def _check_times(self, path: Path_, stream: Stream, user: pa.Schema) -> None:
         for column in stream.times:
-            if column not in user.names or not pa.types.is_temporal(user.field(column).type):
-                timed = [column.name for column in user if pa.types.is_temporal(column.type)]
+            timed = [field.name for field in user if pa.types.is_timestamp(field.type) or pa.types.is_date(field.type)]
+            if column not in timed:
                 raise self.document.error((*path, "times", column), f"a column of times in the stream's schema: {', '.join(timed)}", column)
 
     def _check_changes(

@@ -90,6 +90,11 @@ def leaves(record: AvroType) -> list[LeafColumn]:
     return columns
 
 
+def leaf_type(schema: str, column: str) -> AvroType:
+    """Return the Avro type, without null, of a column of a record schema (JSON)."""
+    return next(leaf.type for leaf in leaves(parse_record(schema)) if leaf.name == column)
+
+
 def _leaves(record: AvroType, prefix: str, nullable: bool) -> Iterator[LeafColumn]:
     for field in record.fields:
         inner, null = field.type.without_null()

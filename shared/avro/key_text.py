@@ -1,11 +1,14 @@
 """How a column that names something (a partition key, an id, an entity) is written as text: one rule for every stage and for the gateway."""
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from tidemill.shared.avro.json_values import UUID, decimal_value
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WORD = 2.0**63
@@ -35,8 +38,8 @@ def key_texts(column: pa.Array) -> pa.Array:
     return pc.if_else(pa.array(whole), digits, texts)
 
 
-def key_text(value: object, kind: pa.DataType) -> str:
-    """Return what `key_texts` makes of one value of a JSON document, which a column of that type is to hold.
+def key_text(value: object, kind: pa.DataType, *, uuid: bool = False) -> str:
+    """Return what `key_texts` makes of one value of a JSON document, which a column of that type (`uuid`: of uuids) is to hold.
 
     >>> key_text(True, pa.bool_()), key_text(1234567890123, pa.float64()), key_text("1970-01-01T00:00:00.5", pa.timestamp("ms"))
     ('true', '1234567890123', '1970-01-01 00:00:00.500')
@@ -46,6 +49,8 @@ def key_text(value: object, kind: pa.DataType) -> str:
     KeyTextError
         Ingestion would refuse the record for this value: 1 is no text, true is no number.
     """
+    if uuid and isinstance(value, str):
+        return uuid_text(value)
     try:
         item = _item(value, kind)
         text = key_texts(pa.array([item], kind))[0].as_py()
@@ -56,17 +61,28 @@ def key_text(value: object, kind: pa.DataType) -> str:
     return str(text)
 
 
-def written_key(text: str, kind: pa.DataType) -> str:
-    """Return what the stages write for a key that somebody wrote by hand: ``True`` is ``true``, ``1.50`` is ``1.5``; other types as they are.
+def uuid_text(text: str) -> str:
+    """Return a uuid as the codecs write it, in small letters; KeyTextError when it is none."""
+    if UUID.fullmatch(text) is None:
+        raise KeyTextError(f"expected a uuid such as 123e4567-e89b-12d3-a456-426614174000, got {_shown(text)}")
+    return text.lower()
+
+
+def written_key(text: str, kind: pa.DataType, *, uuid: bool = False) -> str:
+    """Return what the stages write for a key that somebody wrote by hand: ``True`` is ``true``, ``1.50`` is ``1.5``; texts as they are.
 
     >>> written_key("True", pa.bool_()), written_key("1e3", pa.float64()), written_key("007", pa.int64()), written_key("007", pa.string())
     ('true', '1000', '7', '007')
+    >>> written_key("1.5", pa.decimal128(9, 2)), written_key("20240115", pa.date32())
+    ('1.50', '2024-01-15')
 
     Raises
     ------
     KeyTextError
         The text is no value of that type, so nothing can have this key.
     """
+    if uuid:
+        return uuid_text(text)
     if pa.types.is_boolean(kind):
         lower = text.lower()
         if lower in ("true", "false"):
@@ -76,6 +92,8 @@ def written_key(text: str, kind: pa.DataType) -> str:
             return key_text(int(text) if pa.types.is_integer(kind) else float(text), kind)
         except ValueError:
             pass
+    elif pa.types.is_decimal(kind) or pa.types.is_date(kind):
+        return key_text(text, kind)
     else:
         return text
     raise KeyTextError(f"expected a key of type {kind}, got {_shown(text)}")
@@ -94,6 +112,10 @@ def _item(value: object, kind: pa.DataType) -> object:
         return round((moment - _EPOCH).total_seconds() * 1000)
     elif pa.types.is_timestamp(kind):
         right = (int,)
+    elif pa.types.is_decimal(kind):
+        right = (int, float, str, Decimal)
+    elif pa.types.is_date(kind):
+        right = (int, str)
     else:
         right = (str,)
     if not isinstance(value, right) or (isinstance(value, bool) and bool not in right):
@@ -102,8 +124,11 @@ def _item(value: object, kind: pa.DataType) -> object:
         value = float(value)
         if not math.isfinite(value):
             raise ValueError
+    if pa.types.is_decimal(kind):
+        return decimal_value(value, kind.precision, kind.scale, "key")
     if isinstance(value, str):
         value.encode()
+        return date.fromisoformat(value) if pa.types.is_date(kind) else value
     return value
 
 

@@ -1,7 +1,7 @@
 """How times are written in JSON and in files, where no schema says it: numbers of some unit, ISO 8601, or a pattern. Nothing is guessed.
 
-A number whose unit nobody has declared is milliseconds since the epoch. Where that gives a time that hardly anybody means (1970, the year 55,000),
-or where the digits are those of a date, the number is refused with what it may be and how to declare it.
+A number whose unit nobody has declared is milliseconds since the epoch (in JSON: of its type's unit). Where that gives a time that hardly anybody
+means (1970, the year 55,000), or where the digits are those of a date, the number is refused with what it may be and how to declare it.
 """
 
 import re
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 UNITS_MS = {"milliseconds": 1.0, "seconds": 1e3, "microseconds": 1e-3, "nanoseconds": 1e-6}
 ISO = "iso8601"
+_TIMES = {"milliseconds": pa.timestamp("ms"), "microseconds": pa.timestamp("us")}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_MS = 31_536_000_000
 _YEAR_1_MS, _YEAR_10000_MS = -62_135_596_800_000, 253_402_300_800_000
@@ -56,15 +57,17 @@ def parse_time_format(text: str) -> str:
     raise ValueError(f"one of {', '.join([*UNITS_MS, ISO])} or a pattern with the year such as '%Y%m%d', found {text!r}")
 
 
-def read_time(item: int | float | str, declared: str | None, *, plausible: bool = True) -> int:
-    """Return milliseconds since the epoch.
+def read_time(
+    item: int | float | str, declared: str | None, *, plausible: bool = True, numbers: str = "milliseconds", unit: str = "milliseconds"
+) -> int:  # fmt: skip
+    """Return milliseconds, or microseconds (`unit`), since the epoch.
 
     Parameters
     ----------
     declared
-        A unit, ``iso8601`` or a pattern; None: whole numbers are milliseconds, text is ISO 8601 (without an offset: UTC).
+        A unit, ``iso8601`` or a pattern; None: whole numbers are of the unit `numbers`, text is ISO 8601 (without an offset: UTC).
     plausible
-        Whether an undeclared number must be a likely time in milliseconds.
+        Whether an undeclared number must be a likely time.
 
     Raises
     ------
@@ -75,24 +78,25 @@ def read_time(item: int | float | str, declared: str | None, *, plausible: bool 
     True
     """
     if declared is not None and declared not in UNITS_MS:
-        return _of_text(str(item), None if declared == ISO else declared)
+        return _of_text(str(item), None if declared == ISO else declared, unit)
     if isinstance(item, str):
         text = item.strip()
         if declared is None and not _DIGITS.fullmatch(text):
-            return _of_text(text, None)
+            return _of_text(text, None, unit)
         item = _number(text)
-    if declared in (None, "milliseconds") and item != int(item):
-        raise ValueError(f"expected whole milliseconds or ISO 8601 text, found {item!r}")
-    time_ms = int(item) if declared in (None, "milliseconds") else _scaled(item, UNITS_MS[declared])
+    written = declared or numbers
+    if (declared is None or written == unit) and item != int(item):
+        raise ValueError(f"expected whole {written} or ISO 8601 text, found {item!r}")
+    time_ms = int(item) if written == "milliseconds" and item == int(item) else _scaled(item, UNITS_MS[written])
     if declared is None and plausible and is_implausible(time_ms):
-        raise DoubtfulTimeError(_doubt(time_ms))
+        raise DoubtfulTimeError(_doubt(int(item), written))
     if not _YEAR_1_MS <= time_ms < _YEAR_10000_MS:
-        raise ValueError(_doubt(time_ms) if declared is None else f"expected a time in the years 1 to 9999 in {declared}, found {item}")
-    return time_ms
+        raise ValueError(_doubt(int(item), written) if declared is None else f"expected a time in the years 1 to 9999 in {declared}, found {item}")
+    return time_ms if unit == "milliseconds" else _scaled(item, UNITS_MS[written] / UNITS_MS[unit])
 
 
-def read_times(column: pa.Array, declared: str | None, *, every: bool) -> pa.Array:
-    """Return a column of numbers or texts as times in milliseconds, `timestamp("ms")` of the same length.
+def read_times(column: pa.Array, declared: str | None, *, every: bool, unit: str = "milliseconds") -> pa.Array:
+    """Return a column of numbers or texts as times of the same length, `timestamp("ms")`, or `timestamp("us")` where microseconds are asked for.
 
     Parameters
     ----------
@@ -105,10 +109,10 @@ def read_times(column: pa.Array, declared: str | None, *, every: bool) -> pa.Arr
     """
     if pa.types.is_integer(column.type) and declared in (None, "milliseconds"):
         times = column.cast(pa.int64())
-    elif _is_text(column) and declared in (None, "milliseconds") and pc.all(pc.match_substring_regex(column, r"^[+-]?\d{1,18}$")).as_py():
+    elif _is_text(column) and declared in (None, "milliseconds") and pc.all(pc.match_substring_regex(column, r"^-?\d{1,18}$")).as_py():
         times = column.cast(pa.int64())
     else:
-        return _one_by_one(column, lambda item: read_time(item, declared, plausible=every))
+        return _one_by_one(column, lambda item: read_time(item, declared, plausible=every, unit=unit)).cast(_TIMES[unit])
     values = np.asarray(pc.fill_null(times, 0).to_numpy(zero_copy_only=False), np.int64)
     outside = (values < _YEAR_1_MS) | (values >= _YEAR_10000_MS)
     doubtful = implausible(values) if declared is None else outside
@@ -116,7 +120,7 @@ def read_times(column: pa.Array, declared: str | None, *, every: bool) -> pa.Arr
     if doubtful.any() and (every or outside.any() or declared is not None or (doubtful == counted).all()):
         row = int(np.flatnonzero(outside if outside.any() else doubtful)[0])
         raise CellError(row, _doubt(int(values[row])))
-    return times.cast(pa.timestamp("ms"))
+    return times.cast(pa.timestamp("ms")).cast(_TIMES[unit])
 
 
 def implausible(times_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -145,19 +149,19 @@ def instant_text(time_ms: int) -> str:
     return f"{np.datetime64(time_ms, 'ms')}Z" if -(2**62) < time_ms < 2**62 else f"{time_ms} ms"
 
 
-def _doubt(number: int) -> str:
-    """Say what a number may be instead of milliseconds."""
+def _doubt(number: int, written: str = "milliseconds") -> str:
+    """Say what a number may be instead of what it is taken for."""
     readings = []
     for unit, factor in UNITS_MS.items():
         time_ms = _scaled(number, factor)
-        if unit != "milliseconds" and not is_implausible(time_ms) and -1_577_923_200_000 < time_ms < 4_102_444_800_000:
+        if unit != written and not is_implausible(time_ms) and -1_577_923_200_000 < time_ms < 4_102_444_800_000:
             readings.append(f"`{unit}` ({instant_text(time_ms)})")
     pattern = _compact(number)
     if pattern is not None:
         readings.insert(0, f'`"{pattern}"` ({_matched(str(number), pattern):%Y-%m-%dT%H:%M:%SZ})')
-    as_it_is = f"found {number}, which in milliseconds is {instant_text(number)}"
+    as_it_is = f"found {number}, which in {written} is {instant_text(_scaled(number, UNITS_MS[written]))}"
     maybe = f"; it may be {' or '.join(readings)}" if readings else ""
-    return f"expected a time as milliseconds since the epoch or ISO 8601 text, {as_it_is}{maybe}; declare what it is in the stream's `times`"
+    return f"expected a time as {written} since the epoch or ISO 8601 text, {as_it_is}{maybe}; declare what it is in the stream's `times`"
 
 
 def _compact(number: int) -> str | None:
@@ -178,7 +182,7 @@ def _matched(text: str, pattern: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _of_text(text: str, pattern: str | None) -> int:
+def _of_text(text: str, pattern: str | None, unit: str) -> int:
     try:
         moment = datetime.fromisoformat(text) if pattern is None else _matched(text, pattern)
     except ValueError:
@@ -188,7 +192,7 @@ def _of_text(text: str, pattern: str | None) -> int:
         # strptime takes 2024115 for the fifth of November.
         raise ValueError(f"expected a time as {pattern!r} with all its digits, found {text!r}")
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+    return (moment - _EPOCH) // timedelta(**{unit: 1})
 
 
 def _number(text: str) -> int | float:
@@ -213,7 +217,7 @@ def _one_by_one(column: pa.Array, read: Callable[[int | float | str], int]) -> p
             times.append(None if item is None else read(item))
         except (ValueError, OverflowError) as problem:
             raise CellError(row, str(problem)) from problem
-    return pa.array(times, pa.int64()).cast(pa.timestamp("ms"))
+    return pa.array(times, pa.int64())
 
 
 def _is_text(column: pa.Array) -> bool:

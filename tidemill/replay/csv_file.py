@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from tidemill.replay.file_rows import DataSetError, FileRows, not_utf8, open_tex
 
 _LONGEST_FIELD = 2**31 - 1
 _BLOCK_BYTES = 1 << 20
+_REPLACED = "\ufffd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,9 @@ def read_csv(file: Path, nulls: Sequence[str], dialect: CsvDialect = _PLAIN) -> 
         # Arrow's own errors are none of these: the file cannot be read at all.
         raise DataSetError(f"{file}: expected CSV: {error}") from error
     except pa.ArrowException as error:
+        if next(islice(records_of(file, dialect), 1, None), None) is None:
+            # A header whose line does not end, which Arrow takes for no block of a file at all.
+            return FileRows(pa.table({name: pa.array([], pa.string()) for name in header}), lambda row: f"{file}:{row}")
         strange = not_utf8(file) if dialect.encoding == "utf-8" else None
         raise strange or _ragged(file, len(header), dialect) or DataSetError(f"{file}: expected CSV: {error}") from error
     return FileRows(table, lambda row: f"{file}:{_line(file, row, dialect)}")
@@ -70,6 +75,8 @@ def _header(file: Path, dialect: CsvDialect) -> list[str]:
         raise DataSetError(f"{file}: expected a header line with the names of the columns, found an empty file")
     if len(header) == 1 and (other := next((mark for mark in (";", "\t", "|") if mark in header[0]), None)):
         raise DataSetError(f"{file}:1: expected columns separated by commas, found {header[0]!r}, which seems to be separated by {other!r}")
+    if any(_REPLACED in name for name in header) and (strange := not_utf8(file)):
+        raise strange
     for name in header:
         places = [str(i) for i, other_name in enumerate(header, 1) if other_name == name]
         if len(places) > 1:

@@ -1,7 +1,6 @@
 """A user's own data set: a folder with Parquet, CSV or JSON lines for each stream."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,8 @@ from tidemill.replay.file_rows import DataSetError, FileRows
 from tidemill.replay.json_file import read_json
 from tidemill.shared.application.plan import Plan, StreamPlan
 from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.json_values import flat_record
+from tidemill.shared.avro.schema_tree import AvroType, parse_record
 from tidemill.shared.avro.times import CellError
 
 FORMATS = {".parquet": "Parquet", ".csv": "CSV", ".csv.gz": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".jsonl.gz": "JSON lines"}
@@ -139,13 +140,13 @@ def _columns(stream: StreamPlan, file: Path, rows: FileRows, available: str) -> 
     names = stream.user_arrow.names
     if unknown := [name for name in rows.columns.column_names if name not in names and name != available]:
         raise DataSetError(f"{file}: expected columns among {', '.join(names)} (and {available}), found {unknown[0]!r}")
-    defaults = {field["name"]: field["default"] for field in json.loads(stream.user_schema)["fields"] if "default" in field}
+    defaults = _defaults(stream, frozenset(rows.columns.column_names))
     arrays = []
     for field in stream.user_arrow:
         if field.name in rows.columns.column_names:
             arrays.append(_at_its_place(rows, field.name, partial(typed_column, stream, field, rows.columns.column(field.name))))
         elif field.name in defaults:
-            arrays.append(_constant(field, defaults[field.name], rows.columns.num_rows))
+            arrays.append(_repeated(defaults[field.name], field.type, rows.columns.num_rows))
         else:
             came = ", ".join(rows.columns.column_names)
             raise DataSetError(f"{file}: expected a column {field.name}, which has no default in {stream.name}'s schema; found {came}")
@@ -159,8 +160,27 @@ def _at_its_place(rows: FileRows, name: str, make: Callable[[], pa.Array]) -> pa
         raise DataSetError(f"{rows.place(error.row)}: {name}: {error}") from error
 
 
-def _constant(field: pa.Field, value: Any, count: int) -> pa.Array:  # whatever the schema's default is
-    return pa.nulls(count, field.type) if value is None else pa.array([value] * count).cast(field.type)
+def _defaults(stream: StreamPlan, present: Set[str]) -> Mapping[str, Any]:
+    """Return the values of columns that a file has not: a record none of whose columns it has takes the record's own default."""
+    row: dict[str, Any] = {}
+
+    def fill(record: AvroType, prefix: str) -> None:
+        for field in record.fields:
+            path = f"{prefix}{field.name}"
+            own = [name for name in stream.user_arrow.names if name == path or name.startswith(f"{path}.")]
+            inner, _ = field.type.without_null()
+            if inner.kind == "record" and present.intersection(own):
+                fill(inner, f"{path}.")
+            elif field.has_default:
+                row.update(dict.fromkeys(own))
+                flat_record(AvroType("record", fields=[field]), prefix.removesuffix("."))({}, row)
+
+    fill(parse_record(stream.user_schema), "")
+    return row
+
+
+def _repeated(value: Any, kind: pa.DataType, count: int) -> pa.Array:  # whatever the schema's default is
+    return pa.nulls(count, kind) if value is None else pa.repeat(pa.array([value], kind)[0], count)
 
 
 def _available(stream: StreamPlan, columns: pa.Table, rows: FileRows, options: FileOptions) -> NDArray[np.int64]:

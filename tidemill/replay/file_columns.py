@@ -1,19 +1,20 @@
 """Gives a file's columns the stream's types: a value keeps its meaning, digit for digit, or is refused by row."""
 
-import json
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.shared.application.plan import StreamPlan
-from tidemill.shared.avro.json_values import time_of_day
+from tidemill.shared.avro.arrow_types import leaf_type
+from tidemill.shared.avro.json_values import UUID, time_of_day
 from tidemill.shared.avro.key_text import key_texts
+from tidemill.shared.avro.schema_tree import AvroType
 from tidemill.shared.avro.times import CellError, read_times
 
 TIME = pa.timestamp("ms")
+_MICROS = pa.timestamp("us")
 _EXACT = 2.0**53
 _WHOLE = r"^\s*[+-]?\d+(\.0*)?\s*$"
 
@@ -28,15 +29,25 @@ def typed_column(stream: StreamPlan, field: pa.Field, column: pa.ChunkedArray) -
     """
     whole = _plain(column)
     made = _typed(whole, field.type, stream.times.get(field.name), every=field.name == stream.event_time)
-    symbols = _symbols(stream, field.name)
-    if symbols is not None:
-        strange = pc.and_(pc.invert(pc.is_in(made, pa.array(symbols))), made.is_valid())
-        if (row := pc.index(strange, True).as_py()) >= 0:
-            raise CellError(row, f"expected one of {', '.join(symbols)}, found {made[row].as_py()!r}")
+    made = _declared(made, leaf_type(stream.user_schema, field.name))
     if not field.nullable and made.null_count:
         row = pc.index(made.is_null(), True).as_py()
         raise CellError(row, 'expected a value, found none (an empty text is written as "")')
     return made
+
+
+def _declared(column: pa.Array, declared: AvroType) -> pa.Array:
+    """Hold values against what their Avro type asks for besides their Arrow type."""
+    if declared.kind == "enum":
+        strange = pc.and_(pc.invert(pc.is_in(column, pa.array(declared.symbols))), column.is_valid())
+        _first(column, strange, f"expected one of {', '.join(declared.symbols)}")
+    elif declared.logical == "uuid":
+        strange = pc.invert(pc.match_substring_regex(column, f"^{UUID.pattern}$"))
+        _first(column, strange, "expected a uuid such as 123e4567-e89b-12d3-a456-426614174000")
+        return pc.ascii_lower(column)
+    elif declared.kind == "fixed" and not declared.logical:
+        _first(column, pc.not_equal(pc.binary_length(column), declared.size), f"expected {declared.size} bytes")
+    return column
 
 
 def time_column(column: pa.ChunkedArray, declared: str | None) -> pa.Array:
@@ -52,7 +63,8 @@ def _typed(column: pa.Array, kind: pa.DataType, declared: str | None, *, every: 
             return _instants(column, kind)
         # A date is written as YYYY-MM-DD or as it is declared; numbers of days are not guessed.
         if text or pa.types.is_integer(came) or pa.types.is_floating(came):
-            return _cast(read_times(column, declared, every=every), kind)
+            unit = "microseconds" if kind == _MICROS else "milliseconds"
+            return _cast(read_times(column, declared, every=every, unit=unit), kind)
     if pa.types.is_integer(kind):
         return _integers(column, kind)
     if pa.types.is_string(kind) and pa.types.is_floating(came):
@@ -160,9 +172,3 @@ def _first_failure(column: pa.Array, make: Callable[[pa.Array], object]) -> int:
         except pa.ArrowException:
             high = middle
     return low
-
-
-def _symbols(stream: StreamPlan, name: str) -> list[str] | None:
-    kind: Any = next(field["type"] for field in json.loads(stream.user_schema)["fields"] if field["name"] == name)
-    branches = kind if isinstance(kind, list) else [kind]
-    return next((branch["symbols"] for branch in branches if isinstance(branch, dict) and branch["type"] == "enum"), None)

@@ -86,6 +86,28 @@ def test_declared_times_are_read_as_they_are_declared() -> None:
         assert not decoded.errors and decoded.batch.column("at").view("int64").to_pylist() == [1_704_067_200_000]
 
 
+@pytest.mark.parametrize(
+    ("declared", "item", "micros"),
+    [
+        ("seconds", 1_704_067_200, 1_704_067_200_000_000), ("seconds", 1_704_067_200.5, 1_704_067_200_500_000),
+        ("milliseconds", 1_704_067_200_001, 1_704_067_200_001_000), ("%Y%m%d", "20240101", 1_704_067_200_000_000),
+        (None, 1_704_067_200_000_001, 1_704_067_200_000_001), (None, "2024-01-01T00:00:00.000001Z", 1_704_067_200_000_001),
+    ],
+)  # fmt: skip
+def test_times_in_microseconds_are_declared_and_doubted_like_those_in_milliseconds(declared: str | None, item: object, micros: int) -> None:
+    schema = SCHEMA.replace("timestamp-millis", "timestamp-micros")
+    decoder = JsonDecoder(schema, {"at": declared} if declared else {}, "at")
+    decoded = decoder.decode([json.dumps({"id": "a", "at": item}).encode()])
+    assert not decoded.errors and decoded.batch.column("at").view("int64").to_pylist() == [micros]
+    (error,) = JsonDecoder(schema, event_time="at").decode([b'{"id": "a", "at": 1704067200000}']).errors
+    assert error.reason == "implausible_event_time" and "in microseconds is 1970" in error.detail and "`milliseconds` (2024-01-01" in error.detail
+
+
+def test_a_declared_date_is_read_as_it_is_declared() -> None:
+    decoded = JsonDecoder(SCHEMA, {"day": "%d.%m.%Y"}).decode([b'{"id": "a", "at": 1, "day": "15.01.2024"}', b'{"id": "a", "at": 1, "day": 19737}'])
+    assert [str(day) for day in decoded.batch.column("day").to_pylist()] == ["2024-01-15"] and len(decoded.errors) == 1
+
+
 def test_digits_as_text_are_no_time() -> None:
     (error,) = JsonDecoder(SCHEMA).decode([b'{"id": "a", "at": "20240115"}']).errors
     assert "found '20240115'" in error.detail

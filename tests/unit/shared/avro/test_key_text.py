@@ -34,6 +34,26 @@ def test_a_written_number_names_the_same_number(value: float) -> None:
     assert key_text(json.loads(json.dumps(value)), pa.float64()) == text == written_key(str(value), pa.float64())
 
 
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (1.5, pa.decimal128(9, 2), "1.50"), ("1.5", pa.decimal128(9, 2), "1.50"), (2, pa.decimal128(9, 2), "2.00"),
+        ("2024-01-15", pa.date32(), "2024-01-15"), (19737, pa.date32(), "2024-01-15"),
+    ],
+)  # fmt: skip
+def test_decimals_and_dates_are_written_as_their_columns_write_them(value: object, kind: pa.DataType, text: str) -> None:
+    assert key_text(value, kind) == text
+    assert not isinstance(value, str) or written_key(value, kind) == text
+
+
+def test_uuids_are_written_in_small_letters() -> None:
+    upper = "123E4567-E89B-12D3-A456-426614174000"
+    assert key_text(upper, pa.string(), uuid=True) == written_key(upper, pa.string(), uuid=True) == upper.lower()
+    for write in (key_text, written_key):
+        with pytest.raises(KeyTextError, match="expected a uuid such as"):
+            write("nobody", pa.string(), uuid=True)
+
+
 def test_float32_keys_do_not_show_the_digits_of_a_double() -> None:
     assert key_texts(pa.array([0.1, 16777216.0, 5e9], pa.float32())).to_pylist() == ["0.1", "16777216", "5000000000"]
 
@@ -50,7 +70,8 @@ def test_features_find_an_entity_under_the_name_that_the_gateway_looks_for() -> 
     [
         (1, pa.string()), (True, pa.int64()), (1, pa.bool_()), ("true", pa.bool_()), ("7", pa.float64()), (1.5, pa.int64()), (2**63, pa.int64()),
         (2**31, pa.int32()), (float("inf"), pa.float64()), (float("nan"), pa.float64()), (10**400, pa.float64()), ("soon", pa.timestamp("ms")),
-        ("\ud800", pa.string()), ("", pa.string()), ([], pa.string()), ({}, pa.int64()), (None, pa.string()),
+        ("\ud800", pa.string()), ("", pa.string()), (1.555, pa.decimal128(9, 2)), (True, pa.decimal128(9, 2)), ("soon", pa.date32()),
+        ([], pa.string()), ({}, pa.int64()), (None, pa.string()),
     ],
 )  # fmt: skip
 def test_what_ingestion_would_refuse_is_no_key(value: object, kind: pa.DataType) -> None:

@@ -1,0 +1,67 @@
+"""The key that an event is published under is the one that ingestion finds in it, whatever its column's type."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidemill.services.gateway.entity_keys import EntityKeys
+from tidemill.services.gateway.event_key import EventKey
+from tidemill.services.ingestion.raw_decoder import RawDecoder
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.key_text import key_texts
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+
+APPLICATION = """app: shop
+owner: me@example.org
+partition_by: %s
+streams:
+  orders: {topic: shop-orders, schema: order.avsc, event_id: id, event_time: at%s}
+%s"""
+ENTITIES = "entities: {buyer: {from: {orders: buyer}}}\nviews: {bought: {entity: buyer, source: orders, aggregate: [count], windows: [1h]}}\n"
+UUID = {"type": "string", "logicalType": "uuid"}
+UPPER = "123E4567-E89B-12D3-A456-426614174000"
+
+
+def plan_of(folder: Path, kind: Any, key: str = "buyer", derived: str = "", more: str = "") -> Plan:
+    time = {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}
+    fields = [{"name": "id", "type": "string"}, {"name": "buyer", "type": kind}, time]
+    (folder / "order.avsc").write_text(json.dumps({"type": "record", "name": "Order", "fields": fields}))
+    (folder / "app.yaml").write_text(APPLICATION % (key, derived, more))
+    return load_plan(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "key"),
+    [
+        (UUID, UPPER, "buyer"),
+        ({"type": "fixed", "name": "Id", "size": 16, "logicalType": "uuid"}, "\x12" * 16, ""),
+        ({"type": "int", "logicalType": "date"}, "2024-01-15", "buyer"),
+        ({"type": "int", "logicalType": "date"}, 19737, "buyer"),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, 1.5, "buyer"),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, "1.50", "buyer"),
+        ({"type": "record", "name": "Buyer", "fields": [{"name": "id", "type": "string"}]}, {"id": "b"}, "buyer.id"),
+    ],
+)
+def test_ingestion_finds_the_key_that_the_gateway_has_written(tmp_path: Path, kind: Any, value: Any, key: str) -> None:
+    stream = plan_of(tmp_path, kind, key or "buyer").streams["orders"]
+    event = json.dumps({"id": "1", "buyer": value, "at": 1_705_312_800_000}).encode()
+    decoded = RawDecoder(MemorySchemaRegistry(), stream.user_schema).decode([event])
+    if not key:
+        assert decoded.errors
+        with pytest.raises(ValueError, match="expected a uuid such as"):
+            EventKey(stream).of(event)
+    else:
+        assert key_texts(decoded.batch.column(key)).to_pylist() == [EventKey(stream).of(event).decode()]
+
+
+def test_an_entity_of_uuids_is_found_however_its_name_is_written(tmp_path: Path) -> None:
+    assert EntityKeys(plan_of(tmp_path, UUID, more=ENTITIES)).written("buyer", UPPER) == UPPER.lower()
+
+
+def test_a_key_that_ingestion_derives_is_said_to_be_so(tmp_path: Path) -> None:
+    stream = plan_of(tmp_path, "string", "half", ', derive: {half: "buyer || id"}').streams["orders"]
+    with pytest.raises(ValueError, match="expected the partition key half, which ingestion derives"):
+        EventKey(stream).of(b'{"id": "1", "buyer": "b", "at": 1}')
