@@ -174,14 +174,16 @@ def instants(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
     try:
         return texts.cast(zoned).cast(kind), np.zeros(len(texts), np.bool_)
     except pa.ArrowInvalid:
-        made, bad = [], np.zeros(len(texts), np.bool_)
+        made: list[int | None] = []
+        bad = np.zeros(len(texts), np.bool_)
         for i, text in enumerate(texts):
             try:
-                made.append(text.cast(zoned).cast(kind))
+                # Not as a datetime: with its offset, a time of the year 9999 may be one of 10000.
+                made.append(text.cast(zoned).value)
             except pa.ArrowInvalid:
-                made.append(pa.scalar(None, kind))
+                made.append(None)
                 bad[i] = True
-        return pa.array([one.as_py() for one in made], kind), bad
+        return pa.array(made, pa.int64()).view(kind), bad
 
 
 def _refuse(refusals: dict[int, RecordVerdict], rows: NDArray[np.bool_], reason: str, detail: str) -> None:
