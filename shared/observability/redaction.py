@@ -1,19 +1,21 @@
 """Keeps passwords and tokens out of whatever a process says: logs, errors, screens, HTTP answers."""
 
+import json
 import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, SecretStr
 
 HIDDEN = "***"
 _SHORTEST = 4
 _SECRET_NAME = re.compile(r"passw|secret|token|credential|api.?key|access.?key|private|key\.pem|user\.info|jaas|oauthbearer\.config", re.IGNORECASE)
-# What stands between "//" and the last "@" of an address. A password may hold an "@" that should have been written %40.
-_USER_INFO = re.compile(r"(?<=://)[^\s/'\"<>]+@")
+# What stands between "//" and the last "@" of an address. A password may hold an "@" that should have been written %40, and quotes; after a colon
+# that no port follows it is one even where it holds a slash.
+_USER_INFO = re.compile(r"(?<=://)(?:[^\s/]+@|[^\s/:@]*:(?!\d{1,5}(?:[/?#]|$))[^\s]+@)")
 _ASSIGNED = re.compile(
     r"(?P<name>(?:sasl[._]|ssl[._])?\b(?:password|passwd|client[._]secret|secret|api[._-]?key|access[._-]?key|token|user[._]info)"
     r"['\"]?\s?(?:=|:\s?(?=['\"]))\s?['\"]?)(?P<value>[^\s'\"&,;)}\]]+)",
@@ -45,7 +47,10 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        longest_first = sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=len, reverse=True)
+        plain = {secret for secret in secrets if len(secret) >= _SHORTEST}
+        # As they stand in JSON, in the representation of a text, and in an address.
+        written = {form for secret in plain for form in _forms(secret)}
+        longest_first = sorted(written, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def text(self, text: str) -> str:
@@ -61,6 +66,11 @@ class Redactor:
         if isinstance(value, list | tuple | set | frozenset):
             return [self.value(item) for item in value]
         return self.text(str(value))
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    in_json = (json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+    return secret, *in_json, repr(secret)[1:-1], quote(secret, safe="")
 
 
 def is_secret_name(name: str) -> bool:
@@ -95,8 +105,9 @@ def _passwords(address: str) -> Iterator[str]:
     """User information of an address, as written and decoded; a name alone (an access key) counts as well."""
     if "://" not in address:
         return
-    information, at, _ = urlsplit(address).netloc.rpartition("@")
-    if at:
+    found = _USER_INFO.search(address)
+    if found:
+        information = found.group()[:-1]
         _, colon, password = information.partition(":")
         chosen = password if colon else information
         yield from {chosen, unquote(chosen)}

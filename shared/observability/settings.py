@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tidemill.shared.log.topic_settings import TopicSettings
+from tidemill.shared.observability.addresses import Address
 from tidemill.shared.observability.secret_file import secret_file
 
 
@@ -46,31 +47,31 @@ class KafkaSettings(_Frozen):
 class RegistrySettings(_Frozen):
     """A Confluent-compatible schema registry."""
 
-    url: str = "http://127.0.0.1:8081"
+    url: Address = "http://127.0.0.1:8081"
 
 
 class RedisSettings(_Frozen):
     """The online store."""
 
-    url: str = "redis://127.0.0.1:6379/0"
+    url: Address = "redis://127.0.0.1:6379/0"
 
 
 class LakeSettings(_Frozen):
     """Where Delta tables live: a folder or an object store's address."""
 
-    uri: str = ".tidemill/lake"
+    uri: Address = ".tidemill/lake"
 
 
 class ArtifactSettings(_Frozen):
     """Where models live: a folder or an object store's address."""
 
-    uri: str = ".tidemill/artifacts"
+    uri: Address = ".tidemill/artifacts"
 
 
 class TrackingSettings(_Frozen):
     """The MLflow store of trainings and model versions: a tracking server's address or ``sqlite:///file``."""
 
-    uri: str = "sqlite:///.tidemill/mlflow.db"
+    uri: Address = "sqlite:///.tidemill/mlflow.db"
 
 
 class TrainingsSettings(_Frozen):

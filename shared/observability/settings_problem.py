@@ -11,7 +11,7 @@ _SHOWN = 80
 def settings_problem(problem: ValidationError) -> str:
     """Name every variable that cannot be used: what was expected and what came.
 
-    Addresses are shown without user information. Of options, tokens and passwords only the type is shown.
+    Of options, tokens, passwords and addresses with user information only the type is shown.
     """
     return "; ".join(dict.fromkeys(_one(error["loc"], error["msg"], error.get("input")) for error in problem.errors(include_url=False)))
 
@@ -26,5 +26,8 @@ def _one(place: tuple[int | str, ...], message: str, came: object) -> str:
 def _shown(place: list[str], came: object) -> str:
     if isinstance(came, dict | list) and len(place) < 2:
         return ""
-    hidden = "options" in place or any(is_secret_name(part) or part == "commands" for part in place) or isinstance(came, dict | list | tuple)
+    is_address = isinstance(came, str) and "://" in came and "@" in came
+    hidden = (
+        is_address or "options" in place or any(is_secret_name(part) or part == "commands" for part in place) or isinstance(came, dict | list | tuple)
+    )
     return f", came {type(came).__name__ if hidden else redacted(repr(came))[:_SHOWN]}"

@@ -1,6 +1,6 @@
 """A user's own data set: a folder with Parquet, CSV or JSON lines for each stream."""
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -160,7 +160,7 @@ def _at_its_place(rows: FileRows, name: str, make: Callable[[], pa.Array]) -> pa
         raise DataSetError(f"{rows.place(error.row)}: {name}: {error}") from error
 
 
-def _defaults(stream: StreamPlan, present: Set[str]) -> Mapping[str, Any]:
+def _defaults(stream: StreamPlan, present: frozenset[str]) -> Mapping[str, Any]:
     """Return the values of columns that a file has not: a record none of whose columns it has takes the record's own default."""
     row: dict[str, Any] = {}
 

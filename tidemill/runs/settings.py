@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tidemill.shared.application.model import Topology
-from tidemill.shared.observability.settings import CommandsSettings, KafkaSettings
+from tidemill.shared.observability.settings import CommandsSettings, KafkaSettings, RedisSettings, RegistrySettings
 from tidemill.shared.observability.settings_problem import settings_problem
 
 _PREFIX, _LEVEL = "TIDEMILL_", "__"
@@ -22,6 +22,8 @@ class CommandSettings(BaseSettings):
     ----------
     kafka
         ``TIDEMILL_KAFKA__OPTIONS`` and so on: how the services reach the broker, which the commands do in the same way.
+    registry, redis
+        Looked at here so that an address that is none is refused before anybody connects.
     commands
         ``TIDEMILL_COMMANDS__KEY`` or ``TIDEMILL_COMMANDS__KEY_FILE``; None: a run has a key of its own in its folder.
     topology
@@ -31,6 +33,8 @@ class CommandSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter=_LEVEL, env_ignore_empty=True, frozen=True, extra="ignore")
 
     kafka: KafkaSettings = KafkaSettings()
+    registry: RegistrySettings = RegistrySettings()
+    redis: RedisSettings = RedisSettings()
     commands: CommandsSettings | None = None
     topology: Topology | None = None
 

@@ -11,7 +11,7 @@ from tidemill.replay.file_rows import DataSetError
 from tidemill.services.cli.dataset import DataSetOptions, load_data_set
 from tidemill.services.features.task import FeaturesTask
 from tidemill.services.features.task import task_inputs as features_inputs
-from tidemill.services.gateway.events import _key
+from tidemill.services.gateway.event_key import EventKey
 from tidemill.services.ingestion.task import IngestionTask
 from tidemill.services.ingestion.task import task_inputs as ingestion_inputs
 from tidemill.shared.application.planning import load_plan
@@ -156,6 +156,6 @@ def test_the_gateway_places_a_message_by_its_row(tmp_path: Path) -> None:
     plan = load_plan(application(tmp_path))
     deleted = change("d", 0, {"customer_id": 8, "tier": "gold"})
     wrapped = json.dumps({"schema": None, "payload": json.loads(order(5, 0, "1.00"))}).encode()
-    assert [_key(plan.streams["customers"], deleted), _key(plan.streams["orders"], wrapped)] == [b"8", b"5"]
+    assert [EventKey(plan.streams["customers"]).of(deleted), EventKey(plan.streams["orders"]).of(wrapped)] == [b"8", b"5"]
     with pytest.raises(ValueError, match="expected the partition key order_id"):
-        _key(plan.streams["orders"], b'{"order_id": 5}')
+        EventKey(plan.streams["orders"]).of(b'{"order_id": 5}')

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from pydantic import SecretStr, ValidationError
 
 from tests.patience import patient
 from tidemill.runs.instance import Instance
+from tidemill.runs.settings import SettingsError, read_settings
 from tidemill.services.cli.doctor import findings
 from tidemill.services.gateway.settings import DoorSettings, GatewaySettings, TokenSettings
 from tidemill.shared.application.planning import load_plan
@@ -42,6 +44,8 @@ SECRET = "S3cretPassw0rd"
         (f"redis://:{SECRET}@db:6379/0 refused", "redis://***@db:6379/0 refused"),
         (f"http://user:{SECRET}@registry/apis, and https://a/b@c", "http://***@registry/apis, and https://a/b@c"),
         (f"rediss://u:p@{SECRET}@db/0", "rediss://***@db/0"),
+        (f"redis://:a/{SECRET}@db:6379/0 refused, http://h:8081/a@b", "redis://***@db:6379/0 refused, http://h:8081/a@b"),
+        (f"{{'url': \"redis://:a'{SECRET}\\\"<@db/0\"}}", "{'url': \"redis://***@db/0\"}"),
         (f"sasl.password={SECRET}", "sasl.password=***"),
         (f"{{'sasl.password': '{SECRET}', 'acks': 'all'}}", "{'sasl.password': '***', 'acks': 'all'}"),
         (f'{{"basic.auth.user.info": "me:{SECRET}"}}', '{"basic.auth.user.info": "***"}'),
@@ -99,6 +103,29 @@ def test_a_log_holds_no_secret_that_the_process_knows_wherever_it_stands() -> No
     lines = [json.loads(line) for line in written.splitlines()]
     assert len(lines) == 4 and lines[0]["count"] == 4 and lines[0]["options"] == {"sasl.password": "***", "list": ["***"]}
     assert all(word not in json.dumps(line, ensure_ascii=False) and word not in str(line) for line in lines) and SECRET not in written
+
+
+def test_a_secret_is_known_in_json_in_a_representation_and_in_an_address() -> None:
+    word = 'quoted"and\\é'
+    text = f"{json.dumps({'p': word})} {json.dumps(word, ensure_ascii=False)} {(word,)!r} {quote(word, safe='')}"
+    hidden = Redactor({word}).text(text)
+    assert hidden == '{"p": "***"} "***" (\'***\',) ***'
+
+
+@pytest.mark.parametrize("between", ["/", "?", "#", " ", "[", "]", "\t"])
+def test_an_address_whose_password_cannot_be_told_from_the_rest_is_refused_and_not_shown(between: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries take what stands before a slash for a port, and say it: "Port could not be cast to integer value as ..."."""
+    password = f"{SECRET}{between}{SECRET}"
+    given = {"TIDEMILL_REDIS__URL": f"redis://:{password}@127.0.0.1:1/0", "TIDEMILL_REGISTRY__URL": f"http://me:{password}@127.0.0.1:1"}
+    for name, value in {"TIDEMILL_APPLICATION": str(ROOT), **given}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError) as caught:
+        ServiceSettings()  # type: ignore[call-arg, unused-ignore]  # from the environment
+    with pytest.raises(SettingsError) as of_a_command:
+        read_settings()
+    told = [settings_problem(caught.value), str(of_a_command.value), *(check.detail for check in findings(given))]
+    assert all("percent-encoded" in text for text in told[:2]) and sum("percent-encoded" in text for text in told) == 4
+    assert SECRET not in " ".join(told)
 
 
 def test_short_secrets_do_not_eat_words() -> None:
