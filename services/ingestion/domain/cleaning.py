@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk, RecordVerdict
 from tidemill.shared.application.debezium import PREFIX
 from tidemill.shared.application.plan import StreamPlan
-from tidemill.shared.avro.arrow_types import int64_ms
-from tidemill.shared.avro.key_text import key_texts
+from tidemill.shared.avro.arrow_types import int64_ms, leaf_type
+from tidemill.shared.avro.key_text import KeyTextError, key_texts, uuid_text
 from tidemill.shared.avro.writer_ids import repeated_writer
 from tidemill.shared.log.partitioning import partitions_of
 
@@ -37,6 +37,7 @@ class Cleaner:
         self._partition = partition
         self._partitions = 1 if stream.is_reference else partitions
         self.is_reference = stream.is_reference
+        self._has_uuids = leaf_type(stream.entry_schema, stream.key).logical == "uuid"
         self._columns = pa.schema([pa.field(field.name, field.type) for field in stream.entry_arrow if not field.name.startswith("_")])
         self.schema = pa.schema([*self._columns, pa.field("_key", pa.string()), pa.field("_event_id", pa.string()), pa.field("_event_time", _TIME)])
         self.flagging = [expectation for expectation in stream.expectations if not expectation.rejects]
@@ -91,7 +92,7 @@ class Cleaner:
                     i, RecordVerdict("null_value", "expected an event, found no value: only rows of a reference stream can be deleted")
                 )
                 continue
-            key = _deleted_key(chunk.keys[i], kind)
+            key = _deleted_key(chunk.keys[i], kind, self._has_uuids)
             if key is None:
                 detail = f"expected the key of the row to delete, as text of {self._stream.key} ({kind}), found {chunk.keys[i]!r} and no value"
                 verdicts.setdefault(i, RecordVerdict("unreadable_key", detail))
@@ -181,14 +182,14 @@ class Cleaner:
         return pa.RecordBatch.from_arrays([*arrays, key, identity, event_time], schema=self.schema)
 
 
-def _deleted_key(key: bytes | None, kind: pa.DataType) -> str | None:
+def _deleted_key(key: bytes | None, kind: pa.DataType, is_uuid: bool) -> str | None:
     """Return the key of a record without a value as text of its column's type; None when it is none."""
     if not key or key.startswith(b"\x00"):
         return None
     try:
         text: str | None = key_texts(pa.array([key.decode()]).cast(kind))[0].as_py()
-        return text
-    except (UnicodeDecodeError, pa.ArrowException):
+        return uuid_text(text) if is_uuid and text is not None else text
+    except (UnicodeDecodeError, KeyTextError, pa.ArrowException):
         return None
 
 

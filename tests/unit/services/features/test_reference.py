@@ -29,13 +29,15 @@ streams:
 models:
   back: {ask: orders, features: [customers.*], label: {stream: returns, join: id, value: "TRUE", max_delay: 1h}, fallback: {default: 0.5}}
 """
+UUIDS, UPPER = {"type": "string", "logicalType": "uuid"}, "123E4567-E89B-12D3-A456-426614174000"
 REJECTED = (Path(__file__).parents[4] / "schemas" / "rejected.avsc").read_text("utf-8")
 
 
 class Bench:
     """Ingestion and features of one partition, step by step."""
 
-    def __init__(self, folder: Path, key: str = "string") -> None:
+    def __init__(self, folder: Path, key: str | dict[str, str] = "string", fused: bool = False) -> None:
+        self.fused = fused
         time = {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}
         own: dict[str, list[dict[str, object]]] = {
             "order": [{"name": "id", "type": "string"}, {"name": "customer", "type": ["null", key], "default": None}],
@@ -68,7 +70,9 @@ class Bench:
         for e in step.emissions:
             if e.topic == self.plan.topics.journal:
                 times = np.zeros(len(e), np.int64) if e.timestamps_ms is None else e.timestamps_ms
-                journal = Records(e.topic, 0, np.arange(self.written, self.written + len(e)), times, e.keys, e.values)
+                journal = Records(
+                    e.topic, 0, np.arange(self.written, self.written + len(e)), times, e.keys, e.values, e.columns if self.fused else None
+                )
                 self.written += len(e)
                 vectors += self.features.process(JournalDecoder(self.plan, self.registry).decode(journal)).to_pylist()
             elif e.topic == self.plan.topics.rejected:
@@ -149,9 +153,13 @@ def test_a_row_of_the_far_future_is_replaced_once_time_has_come_as_far_as_the_sk
     assert bench.ask("c") == "now"
 
 
-@pytest.mark.parametrize(("kind", "name", "key"), [("long", 5, b"5"), ("double", 5.0, b"5"), ("string", "é", "é".encode())])
-def test_a_deletion_names_its_row_as_the_rows_do(tmp_path: Path, kind: str, name: object, key: bytes) -> None:
-    bench = Bench(tmp_path, kind)
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "name", "key"),
+    [("long", 5, b"5"), ("double", 5.0, b"5"), ("string", "é", "é".encode()), (UUIDS, UPPER, UPPER.encode()), (UUIDS, UPPER.lower(), UPPER.encode())],
+)
+def test_a_deletion_names_its_row_as_the_rows_do(tmp_path: Path, kind: str | dict[str, str], name: object, key: bytes, fused: bool) -> None:
+    bench = Bench(tmp_path, kind, fused)
     bench.row(name, "there", NOW)
     assert bench.ask(name) == "there"
     bench.send("customers", (key, None))
