@@ -19,9 +19,11 @@ from tidemill.shared.avro.schema_tree import UnreadableSchema, parse_record
 from tidemill.shared.avro.writer_ids import only_writer
 from tidemill.shared.log.flow import Flow
 from tidemill.shared.log.records import Emission
-from tidemill.shared.short_text import LONGEST_TEXT
+from tidemill.shared.short_text import LONGEST_TEXT, with_short_texts
 
 _ROW = "after."
+# What names and types of all changes of a day together may have: as many bytes four times over, and a digest for each that is cut, fit a record.
+_CHARACTERS = 100_000
 
 
 class WriterSchemas:
@@ -96,6 +98,8 @@ class WriterSchemas:
                 self._schemas[stream][one] = _fields(self._plan.streams[stream], self._registry, one)
 
     def _encoded(self, change: SchemaChange) -> bytes:
+        # Whoever registers a schema names its fields: the more differ, the less is said of each.
+        longest = min(LONGEST_TEXT, _CHARACTERS // (3 * max(1, len(change.changes))))
         return self._codec.encode(
             {
                 "stream": change.stream,
@@ -110,7 +114,7 @@ class WriterSchemas:
                 "records": change.records,
                 "refused": change.refused,
                 "of": change.of,
-                "changes": [{name: getattr(one, name) for name in one.__slots__} for one in change.changes],
+                "changes": with_short_texts([{name: getattr(one, name) for name in one.__slots__} for one in change.changes], longest),
             }
         )
 
