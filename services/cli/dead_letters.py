@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from tidemill.runs.safe_console import visible_json
@@ -72,14 +73,10 @@ def list_(
             record = letter.record
             counts[letter.stream or record["source_topic"], record["reason"]] += 1
             if number < limit:
-                again = "" if letter.replayed_at is None else _time(letter.replayed_at)
-                where = letter.stream or record["source_topic"]
-                table.add_row(
-                    str(letter.place), _time(record["source_timestamp"]), where, record["stage"], record["reason"], record["detail"][:_CUT], again
-                )
+                table.add_row(*cells(letter))
     console.print(table)
     for (where, why), count in counts.most_common():
-        console.print(f"{count:,} of {where}: {why}", highlight=False)
+        console.print(f"{count:,} of {where}: {why}", markup=False, highlight=False)
     console.print(f"{sum(counts.values()):,} dead letters", highlight=False)
 
 
@@ -175,6 +172,14 @@ def replay(
         errors.print(f"  {count:,}: {why}", markup=False, highlight=False, soft_wrap=True)
     if result.refused:
         raise typer.Exit(1)
+
+
+def cells(letter: Letter) -> tuple[str, ...]:
+    """Return what `list` prints of a dead letter; brackets in what strangers wrote are no markup."""
+    record, again = letter.record, "" if letter.replayed_at is None else _time(letter.replayed_at)
+    where = letter.stream or record["source_topic"]
+    texts = str(letter.place), _time(record["source_timestamp"]), where, record["stage"], record["reason"], record["detail"][:_CUT], again
+    return tuple(map(escape, texts))
 
 
 def whole(letter: Letter, originals: "Originals") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
 from tidemill.runs.safe_console import SafeConsole
@@ -62,7 +63,7 @@ def _show(one: "AnswerExplained", top: int, console: SafeConsole) -> None:
     table = Table(Column("feature"), Column("value", justify="right"), Column(one.unit, justify="right"), box=None)
     for share in one.shares[:top]:
         error = f" ± {share.standard_error:.3f}" if share.standard_error else ""
-        table.add_row(share.feature, text_of(share.value), f"{share.contribution:+.4f}{error}")
+        table.add_row(share.feature, escape(text_of(share.value)), f"{share.contribution:+.4f}{error}")
     if rest := one.shares[top:]:
         table.add_row(f"{len(rest)} more", "", f"{sum(share.contribution for share in rest):+.4f}")
     table.add_row("base: mean of rows learned from", "", f"{one.base:+.4f}")

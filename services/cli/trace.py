@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
 from tidemill.runs.safe_console import SafeConsole
@@ -99,7 +100,7 @@ def artifact_store(given: str | None, lake: str, environment: Mapping[str, str])
 
 def _show(traced: "Trace", console: SafeConsole) -> None:
     asking = traced.asking
-    console.print(f"[bold]Request[/] {traced.request_id}", highlight=False)
+    console.print(f"[bold]Request[/] {escape(traced.request_id)}", highlight=False)
     topic, partition, offset = traced.source
     console.print(f"  {topic}[{partition}] offset {offset} → journal {asking.partition}@{asking.offset}, known {_time(asking.journal_time_ms)}"
                   f"{', late' if traced.late else ''}", markup=False, highlight=False)  # fmt: skip
@@ -107,11 +108,11 @@ def _show(traced: "Trace", console: SafeConsole) -> None:
     console.print("\n[bold]Features[/]", highlight=False)
     table = Table(*(Column(name, no_wrap=name != "newest") for name in ("feature", "value", "records", "newest")), box=None, padding=(0, 2, 0, 2))
     for one in traced.features:
-        table.add_row(one.name, text_of(one.value), *_made(one.made_of))
+        table.add_row(*map(escape, (one.name, text_of(one.value), *_made(one.made_of))))
     console.print(table)
     versions = {(one.model, one.version): one for one in traced.served_by}
     for row in traced.predictions:
-        console.print(f"\n[bold]Prediction[/] of {row['model']}: {_fields(row)}", highlight=False)
+        console.print(f"\n[bold]Prediction[/] of {row['model']}: {escape(_fields(row))}", highlight=False)
         model = versions.get((row["model"], row["model_version"]))
         if model is not None:
             parameters = ", ".join(
@@ -125,7 +126,7 @@ def _show(traced: "Trace", console: SafeConsole) -> None:
             served = {name: value for name, value in outcome.items() if name not in row}
             console.print(f"  outcome at {at}: {_fields(served)}", markup=False, highlight=False)
     for what, models in (("Learned by", traced.taught), ("Judged", traced.judged)):
-        console.print(f"\n[bold]{what}[/] {'; '.join(map(_model, models)) or 'none so far'}", highlight=False)
+        console.print(f"\n[bold]{what}[/] {escape('; '.join(map(_model, models))) or 'none so far'}", highlight=False)
 
 
 def _pair(pair: Mapping[str, Any]) -> str:

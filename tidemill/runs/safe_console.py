@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.errors import MarkupError
 from rich.segment import Segment
 from rich.text import Text
 
@@ -23,8 +24,11 @@ class SafeConsole(Console):
     """
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """Return a text to print, before its width is measured."""
-        return super().render_str(text.translate(_VISIBLE), **settings)
+        """Return a text to print, before its width is measured; one whose brackets are no markup of rich's is printed as it is."""
+        try:
+            return super().render_str(text.translate(_VISIBLE), **settings)
+        except MarkupError:
+            return super().render_str(text.translate(_VISIBLE), **{**settings, "markup": False})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Return the segments of what is printed, without control characters in their texts."""
