@@ -37,7 +37,7 @@ def test_brackets_that_are_no_markup_are_printed_as_they_are(text: str) -> None:
 
 
 def test_a_dead_letter_is_listed_with_the_brackets_of_its_record() -> None:
-    detail = "expected fields among id, found [red]x[/red] [/a]"
+    detail = "expected fields among id, found [red]x[/red]"
     record = {"source_topic": "t", "source_timestamp": 0, "stage": "ingestion", "reason": "invalid_json", "detail": detail}
     table = Table(*"1234567", box=None)
     table.add_row(*cells(Letter(LetterPlace(0, 1), record, "orders")))
