@@ -5,7 +5,6 @@ from typing import Protocol
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -182,6 +181,9 @@ class _Session:
     """
 
     def __init__(self, graph: bytes, kind: Kind) -> None:
+        # A process that serves forests alone does without it; and it starts a thread when it is loaded, which no fork has.
+        import onnxruntime as ort
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

@@ -5,7 +5,6 @@ from typing import Any
 import lightgbm
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -33,6 +32,8 @@ def graph_of(family: str, kind: Multiclass = KIND, leaves: int = 20) -> bytes:
 
 
 def onnx_runtime(graph: bytes, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

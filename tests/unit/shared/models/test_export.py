@@ -3,7 +3,6 @@
 import lightgbm
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from tests.models import artifact
@@ -26,6 +25,8 @@ def test_bytes_do_not_depend_on_the_order_in_which_operator_sets_are_listed() ->
 @pytest.mark.parametrize("objective", ["binary", "multiclass", "regression"])
 def test_inputs_that_lie_next_to_each_other_take_the_branch_that_they_took(objective: str) -> None:
     """Columns of neighbouring 32-bit numbers: every threshold lies between two of them."""
+    import onnxruntime
+
     rng = np.random.default_rng(3)
     steps = rng.integers(0, 40, (3_000, 4))
     matrix = (np.float32(0.8333) + steps.astype(np.float32) * np.float32(2**-24)).astype(np.float32)

@@ -5,7 +5,6 @@ from typing import Any
 import lightgbm
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -31,6 +30,8 @@ def booster(**changes: object) -> lightgbm.Booster:
 
 
 def onnx_runtime(graph: bytes, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1  # more would share the trees out and add in another order
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
