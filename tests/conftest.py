@@ -3,6 +3,7 @@
 import gc
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not IS_LONG:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]
+    expect_names_of_their_own(items)
     items.sort(key=duration_s, reverse=True)
     for item in items:
         if item.config.getoption("timeout") is None:
@@ -70,6 +72,15 @@ def pytest_collection_finish() -> None:
     """Leave what was imported and collected, which stays, out of every later garbage collection: each would look at a million objects again."""
     gc.collect()
     gc.freeze()
+
+
+def expect_names_of_their_own(items: list[pytest.Item]) -> None:
+    """Raise where two tests have one name: of these pytest-xdist runs one, and tells nobody."""
+    twice = sorted(name for name, count in Counter(item.nodeid for item in items).items() if count > 1)
+    if twice:
+        raise pytest.UsageError(
+            f"expected a name for each test, found several tests called {', '.join(twice)}: in parallel only one of them would run"
+        )
 
 
 def limit_s(item: pytest.Item) -> float:

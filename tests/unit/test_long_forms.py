@@ -30,7 +30,7 @@ def test_long_cases_run_where_they_are_asked_for_and_are_counted_where_not(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, is_long: bool
 ) -> None:
     def item(name: str, long: bool) -> pytest.Item:
-        made = SimpleNamespace(name=name, config=request.config, path=request.path)
+        made = SimpleNamespace(name=name, nodeid=name, config=request.config, path=request.path)
         made.get_closest_marker = lambda mark: SimpleNamespace(args=(1,)) if mark == "lasts" or (mark == "long" and long) else None
         made.add_marker = lambda *_, **__: None
         return made  # type: ignore[return-value]  # what the hook asks of an item
@@ -42,3 +42,10 @@ def test_long_cases_run_where_they_are_asked_for_and_are_counted_where_not(
     conftest.pytest_collection_modifyitems(config, items)  # type: ignore[arg-type]  # what the hook asks of a configuration
     assert [one.name for one in items] == (["short", "long"] if is_long else ["short"])
     assert left_out == ([] if is_long else ["long"])
+
+
+def test_of_two_tests_with_one_name_one_would_run_in_parallel_so_they_are_refused() -> None:
+    two: list[Any] = [SimpleNamespace(nodeid=name) for name in ("tests/a.py::test", "tests/b.py::test", "tests/a.py::test")]
+    with pytest.raises(pytest.UsageError, match=r"called tests/a\.py::test:"):
+        conftest.expect_names_of_their_own(two)
+    conftest.expect_names_of_their_own(two[:2])
