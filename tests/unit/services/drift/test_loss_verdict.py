@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.long_forms import shortened
 from tests.unit.services.drift.stream import APP, shop
 from tests.unit.services.drift.test_excess_loss import flights
 from tidemill.services.drift.domain import waiting_labels
@@ -205,12 +206,12 @@ def test_days_that_do_not_cluster_leave_labels_to_the_detectors() -> None:
 
 
 @pytest.mark.lasts(8)
-def test_a_perfect_model_of_the_flights_never_rings_by_labels_either() -> None:
+@pytest.mark.parametrize("seed", shortened([0, 1], 1))
+def test_a_perfect_model_of_the_flights_never_rings_by_labels_either(seed: int) -> None:
     time, score, _ = flights()
-    for seed in range(2):
-        label = (np.random.default_rng(seed).random(len(score)) < score).astype(np.float64)
-        for clusters in ("auto", "none"):
-            assert not run(outcomes(time, score, label, 6 * 3_600_000), replace(DEFAULTS, clusters=clusters, max_delay_ms=DAY_MS))
+    label = (np.random.default_rng(seed).random(len(score)) < score).astype(np.float64)
+    for clusters in ("auto", "none"):
+        assert not run(outcomes(time, score, label, 6 * 3_600_000), replace(DEFAULTS, clusters=clusters, max_delay_ms=DAY_MS))
 
 
 def test_probabilities_that_are_off_by_little_ring_at_no_volume() -> None:
