@@ -241,7 +241,7 @@ class OutcomesTask(MergingTask):
                 if row in payload.invalid:
                     record, detail, requests = payload.invalid[row]
                     for model, identity in requests:
-                        self._join.invalid(model, identity)
+                        self._join.invalid(model, identity, at)
                     letters.append(self._dead_letters.emission(record, self._partition, "invalid_label", detail, time))
         return outcomes, letters
 

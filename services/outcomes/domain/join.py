@@ -16,6 +16,7 @@ CHUNK_REQUESTS = 256
 _EARLY = "early-"
 _PAIR = "pair"
 _NEVER = sys.maxsize
+_NO_LABEL = TimedLabel(float("nan"), 0)  # stands among early labels for a truth that was none
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,13 @@ class _ModelState:
             self.requests = self.requests.widened(numbers, classes)
         return self.requests.add(request, status, revision)
 
+    def spoil(self, row: int) -> None:
+        """Note that a request that waits has got a truth that is no label."""
+        request, status, revision = self.requests.get(row)
+        if status == PENDING:
+            self.requests.set(row, INVALID, revision)
+            self.touch(request.offset)
+
     def keep_early(self, identity: str, label: TimedLabel, at: At) -> None:
         """Remember a label whose request has not come."""
         self.due_ms = min(self.due_ms, at.time_ms + self.policy.max_delay_ms)
@@ -133,7 +141,10 @@ class OutcomeJoin:
         outcomes: list[Outcome] = []
         for label, label_at in state.early.take(request.request_id):
             state.touch_early(label_at.offset)
-            outcomes += self._labelled(state, state.requests.end - 1, label, at, label_at.time_ms)
+            if _is_label(label):
+                outcomes += self._labelled(state, state.requests.end - 1, label, at, label_at.time_ms)
+            else:
+                state.spoil(state.requests.end - 1)
         return outcomes
 
     def label(self, model: str, request_id: str, label: TimedLabel, at: At) -> list[Outcome]:
@@ -142,20 +153,17 @@ class OutcomeJoin:
         row = state.requests.find(request_id)
         if row is not None:
             return self._labelled(state, row, label, at, at.time_ms)
-        state.keep_early(request_id, label, at)
-        self.due_ms = min(self.due_ms, state.due_ms)
-        state.touch_early(at.offset)
+        self._keep_early(state, request_id, label, at)
         return []
 
-    def invalid(self, model: str, request_id: str) -> None:
-        """Take note that a truth came which is no label: a request that still waits for one will not be taken to have met silence."""
+    def invalid(self, model: str, request_id: str, at: At) -> None:
+        """Take note that a truth came which is no label: a request that waits for one, or comes later, will not be taken to have met silence."""
         state = self._models[model]
         row = state.requests.find(request_id)
         if row is not None:
-            kept = state.requests.get(row)
-            if kept.status == PENDING:
-                state.requests.set(row, INVALID, kept.revision)
-                state.touch(kept.request.offset)
+            state.spoil(row)
+        elif state.policy.timeout_label is not None:
+            self._keep_early(state, request_id, _NO_LABEL, at)
 
     def advance(self, at: At) -> list[Outcome]:
         """Time out and forget what journal time has left behind; call with every journal record later than `due_ms`, ticks included."""
@@ -211,6 +219,11 @@ class OutcomeJoin:
                 state.keep_early(identity, TimedLabel(value, event_time, label_name), At(time_ms, partition, offset))
         self.due_ms = min((state.due_ms for state in self._models.values()), default=_NEVER)
 
+    def _keep_early(self, state: _ModelState, request_id: str, label: TimedLabel, at: At) -> None:
+        state.keep_early(request_id, label, at)
+        self.due_ms = min(self.due_ms, state.due_ms)
+        state.touch_early(at.offset)
+
     def _labelled(self, state: _ModelState, row: int, label: TimedLabel, at: At, label_time_ms: int) -> list[Outcome]:
         request, status, revision = state.requests.get(row)
         if status not in OPEN and not state.policy.last_correction_wins:
@@ -255,9 +268,15 @@ class OutcomeJoin:
             if waits:
                 state.touch_early(label_at.offset)
                 identity, label = given_up
-                outcomes.append(Outcome(state.policy.model, at, _nobody(identity), "unmatched", label, None, 0))
+                if _is_label(label):
+                    outcomes.append(Outcome(state.policy.model, at, _nobody(identity), "unmatched", label, None, 0))
         state.due_ms = min(due, default=_NEVER)
         return outcomes
+
+
+def _is_label(label: TimedLabel) -> bool:
+    """Whether it is one: a learned class has a name and no number."""
+    return bool(label.name) or label.value == label.value
 
 
 def _is_hidden(request: Request) -> bool:

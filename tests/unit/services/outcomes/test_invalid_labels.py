@@ -101,19 +101,24 @@ def test_labels_of_another_kind_are_set_aside_one_letter_each(tmp_path: Path) ->
 def test_a_request_with_an_invalid_label_has_not_met_silence(restarts: bool) -> None:
     """`on_timeout: negative` makes no negative of it; a good label that follows still counts."""
     join = OutcomeJoin([JoinPolicy("back", 100, timeout_label=0.0)])
-    for i, name in enumerate(("silent", "invalid", "mended")):
+    for name in ("early", "early and mended", "early nobody"):
+        join.invalid("back", name, At(0, 0, 0))
+    join.label("back", "early and mended", TimedLabel(1.0, 0), At(0, 0, 0))
+    for i, name in enumerate(("silent", "invalid", "mended"), 1):
         join.request("back", Request(name, i, 0, 0, 0.5, 0, "v1", 0, "champion"), At(0, 0, i))
-    join.invalid("back", "invalid")
-    join.invalid("back", "mended")
-    join.invalid("back", "nobody")
+    for name in ("invalid", "mended", "nobody"):
+        join.invalid("back", name, At(0, 0, 3))
     if restarts:
         blobs = {key: blob for key, blob in join.snapshot().items() if blob is not None}
         join = OutcomeJoin([JoinPolicy("back", 100, timeout_label=0.0)])
         join.load(blobs)
-    (labelled,) = join.label("back", "mended", TimedLabel(1.0, 50), At(50, 0, 4))
+    assert not join.request("back", Request("early", 4, 0, 0, 0.5, 0, "v1", 0, "champion"), At(0, 0, 4))
+    (at_once,) = join.request("back", Request("early and mended", 5, 0, 0, 0.5, 0, "v1", 0, "champion"), At(0, 0, 5))
+    assert (at_once.status, at_once.revision) == ("labelled", 0)
+    (labelled,) = join.label("back", "mended", TimedLabel(1.0, 50), At(50, 0, 6))
     assert (labelled.status, labelled.revision) == ("labelled", 0)
-    ended = {outcome.request.request_id: outcome.label for outcome in join.advance(At(101, 0, 5))}
-    assert ended == {"silent": TimedLabel(0.0, 100), "invalid": None}
+    ended = {outcome.request.request_id: outcome.label for outcome in join.advance(At(101, 0, 7))}
+    assert ended == {"silent": TimedLabel(0.0, 100), "invalid": None, "early": None}
 
 
 def test_a_regression_takes_every_number_that_a_model_can_answer(tmp_path: Path) -> None:
