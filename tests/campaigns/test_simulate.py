@@ -101,6 +101,7 @@ def test_offsets_that_a_commit_leaves_out_are_found(monkeypatch: pytest.MonkeyPa
     assert "the group has committed" in first_failure(range(1, 3)).violation
 
 
+@pytest.mark.long
 def test_two_writers_of_other_names_are_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody holds the place of a progress record against the one that it was to have."""
     take_up = Chain.take_up
@@ -135,6 +136,7 @@ def test_outcomes_that_depend_on_the_batching_are_found(monkeypatch: pytest.Monk
     assert first_failure(range(1, 8), 600).violation
 
 
+@pytest.mark.long
 def test_a_canary_that_outlives_its_trial_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     follow = DeployedModels.follow
 

@@ -21,6 +21,8 @@ from tidemill.shared.observability.redaction import redact_tracebacks, redacted
 
 log = logging.getLogger(__name__)
 _REST_S, _LONGEST_REST_S = 10.0, 60.0
+# It rests so many times as long as it ran: a tenth of a processor at most, on a machine of any speed.
+_RESTS = 9.0
 _TAIL = 1_000
 
 
@@ -45,8 +47,8 @@ class ProcessRegistrar:
 
     The lifecycle log decides, the registry shows: neither a training nor a roll-back waits for it. A registry that does not answer is told later,
     and after a restart it is told everything again (which changes nothing). Trainings wait for it as files, versions in service in memory, since the
-    lifecycle log has them. Loading MLflow costs five CPU seconds, hence the child process, which gives way to everything else on the machine and runs
-    every ten seconds at most.
+    lifecycle log has them. Loading MLflow costs several CPU seconds, hence the child process. It gives way to everything else on the machine, and
+    rests ten seconds at least, and nine times as long as it ran, up to a minute.
 
     Parameters
     ----------
@@ -63,7 +65,7 @@ class ProcessRegistrar:
         self._telling: dict[str, Any] = {}
         self._told: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
-        self._wait_s, self._not_before = _REST_S, 0.0
+        self._wait_s, self._not_before, self._began = _REST_S, 0.0, 0.0
 
     def record(self, decision: str, record: Mapping[str, Any]) -> None:
         """Queue a training as a file, which survives this process and is deleted once the registry has it."""
@@ -85,7 +87,8 @@ class ProcessRegistrar:
             self._process = None
             if code == 0:
                 self._told, self._wait_s = self._telling, _REST_S
-                self._not_before = self._clock() + _REST_S
+                rest_s = _RESTS * (self._clock() - self._began)
+                self._not_before = self._clock() + min(_LONGEST_REST_S, max(_REST_S, rest_s))
             else:
                 tail = self._log().read_text(errors="replace")[-_TAIL:]
                 told = {"wait_s": self._wait_s, "registry": redacted(self._uri), "log": redacted(tail)}
@@ -97,7 +100,7 @@ class ProcessRegistrar:
 
     def _tell(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._telling = self._wanted
+        self._telling, self._began = self._wanted, self._clock()
         path = self._folder / "registrar.json"
         path.touch(mode=0o600)  # The address may hold a password.
         path.write_text(json.dumps({"app": self._app, "uri": self._uri, "models": self._telling, "queue": str(self._queue)}), encoding="utf-8")

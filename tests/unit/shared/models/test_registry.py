@@ -49,15 +49,27 @@ def test_a_training_is_recorded_once_and_its_service_times_follow_the_lifecycle_
     assert client.get_registered_model("shop.m").tags == {"owner": "someone@example.org"}
     assert TAGS.items() <= versions["v1"].tags.items(), "data set, owner, verdict"
 
-    registrar = ProcessRegistrar(tmp_path, "shop", uri)
+    now = 0.0
+    registrar = ProcessRegistrar(tmp_path, "shop", uri, clock=lambda: now)
     registrar.want({"m": ServiceTimes({"v1": {"promoted_at": "2013-02-05"}, "v2": {"rolled_back_at": "2013-03-01"}}, "v1"), "new": ServiceTimes()})
     registrar.poll()
     assert registrar._process is not None
     assert registrar._process.wait(patient(60)) == 0, (tmp_path / "registrar.log").read_text()
+    now = 4.0
     registrar.poll()
     assert registrar._process is None, "told, and nothing more to tell"
     assert client.get_model_version_by_alias("shop.m", "champion").tags["promoted_at"] == "2013-02-05"
     assert client.get_model_version("shop.m", versions["v2"].version).tags["rolled_back_at"] == "2013-03-01"
+    registrar.want({"m": ServiceTimes({"v1": {"promoted_at": "2013-02-06"}}, "v1")})
+    now = 39.0
+    registrar.poll()
+    assert registrar._process is None, "it took four seconds, and rests thirty-six"
+    now = 40.5
+    registrar.poll()
+    again = registrar._process
+    assert again is not None
+    again.kill()
+    again.wait()
 
 
 def test_a_version_is_tied_to_its_data_and_streams_beside_the_store(tmp_path: Path) -> None:
