@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_000
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_000
 
 
 def utc(time_ms: float) -> datetime:
@@ -13,4 +13,4 @@ def utc(time_ms: float) -> datetime:
     >>> utc(1_500).isoformat(), utc(2**62).year
     ('1970-01-01T00:00:01.500000+00:00', 9999)
     """
-    return datetime.fromtimestamp(min(max(time_ms, _FIRST_MS), _LAST_MS) / 1000, UTC)
+    return datetime.fromtimestamp(min(max(time_ms, FIRST_MS), LAST_MS) / 1000, UTC)

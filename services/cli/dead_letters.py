@@ -19,6 +19,7 @@ from tidemill.runs.safe_console import visible_json
 from tidemill.services.cli.output_file import output_file
 from tidemill.services.cli.run_option import RunFolder, run_folder
 from tidemill.services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan
+from tidemill.shared.avro.times import instant_text
 from tidemill.shared.dead_letters.letters import Letter, LetterPlace, Selection, absent_reasons
 
 if TYPE_CHECKING:
@@ -176,9 +177,9 @@ def replay(
 
 def cells(letter: Letter) -> tuple[str, ...]:
     """Return what `list` prints of a dead letter; brackets in what strangers wrote are no markup."""
-    record, again = letter.record, "" if letter.replayed_at is None else _time(letter.replayed_at)
-    where = letter.stream or record["source_topic"]
-    texts = str(letter.place), _time(record["source_timestamp"]), where, record["stage"], record["reason"], record["detail"][:_CUT], again
+    record, again = letter.record, "" if letter.replayed_at is None else instant_text(letter.replayed_at)
+    where, published = letter.stream or record["source_topic"], instant_text(record["source_timestamp"])
+    texts = str(letter.place), published, where, record["stage"], record["reason"], record["detail"][:_CUT], again
     return tuple(map(escape, texts))
 
 
@@ -200,8 +201,8 @@ def whole(letter: Letter, originals: "Originals") -> dict[str, Any]:
 def as_json(letter: Letter) -> dict[str, Any]:
     """Return a dead letter as JSON can hold it; bytes that are no UTF-8 are ``{"base64": ...}``."""
     fields = {name: _readable(value) if isinstance(value, bytes) else value for name, value in letter.record.items()}
-    times = {name: _time(letter.record[name]) for name in ("source_timestamp", "journal_time")}
-    again = None if letter.replayed_at is None else _time(letter.replayed_at)
+    times = {name: instant_text(letter.record[name]) for name in ("source_timestamp", "journal_time")}
+    again = None if letter.replayed_at is None else instant_text(letter.replayed_at)
     return {"place": str(letter.place), "stream": letter.stream, **fields, **times, "replayed_at": again}
 
 
@@ -234,13 +235,6 @@ def _office(desk: _Desk, selection: Selection) -> "DeadLetterOffice":
 def _instant(text: str) -> int:
     moment = datetime.fromisoformat(text)
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
-
-
-def _time(time_ms: int) -> str:
-    try:
-        return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):
-        return f"{time_ms} ms"
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from tidemill.services.cli.output_file import output_file
 from tidemill.services.cli.run_option import LakeUri, RunFolder, lake_uri
 from tidemill.shared.application.errors import ApplicationError
 from tidemill.shared.application.plan import Plan
+from tidemill.shared.instant import utc
 
 if TYPE_CHECKING:
     from tidemill.shared.lake.switches import ViewSwitch
@@ -200,7 +201,7 @@ def switches(application: _Application, run: RunFolder = None, lake: LakeUri = N
     before: dict[int, ViewSwitch] = {}
     for switch in made:
         old = before.get(switch.journal_partition)
-        at = datetime.fromtimestamp(switch.journal_time_ms / 1e3, UTC).isoformat(timespec="milliseconds") if switch.journal_time_ms else ""
+        at = utc(switch.journal_time_ms).isoformat(timespec="milliseconds") if switch.journal_time_ms else ""
         views = f"{switch.view_version}{' (these)' if switch.view_version == own else ''}"
         table.add_row(str(switch.journal_partition), str(switch.journal_offset), at, views, switch.previous, _changes(old, switch))
         before[switch.journal_partition] = switch

@@ -1,7 +1,6 @@
 """When trainings are asked for by the calendar: so long after the last request, or at the instants of a cron expression."""
 
 import re
-from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice, pairwise
 from typing import Annotated, Any
@@ -10,12 +9,15 @@ from cronsim import CronSim, CronSimError
 from pydantic import BeforeValidator, Field
 
 from tidemill.shared.application.values import DURATION_PATTERN, parse_duration
+from tidemill.shared.instant import utc
 
 _FIELDS = 5
 _LEAST_MS = 3_600_000
 _SHORTEST_MS = 1_000
 """Each instant that is due is told, also when nothing is trained: a schedule of nothing would never come to an end."""
 _LOOKED_AT = 60
+# A calendar is looked through for fifty years, and dates end with the year 9999.
+_LAST_YEAR = 9_900
 _FROM_MS = 1_704_067_200_000
 _EXPECTED = 'a duration such as 30d, or a cron expression of five fields in UTC such as "0 3 * * 1" (Mondays at 3:00)'
 
@@ -76,7 +78,9 @@ def schedule_words(schedule: int | str) -> str:
 
 
 def _instants(expression: str, after_ms: int, count: int) -> list[int]:
-    begin = datetime.fromtimestamp(after_ms // 1000, UTC)
+    begin = utc(after_ms // 1000 * 1000)
+    if begin.year > _LAST_YEAR:
+        return []
     return [round(instant.timestamp() * 1000) for instant in islice(CronSim(expression, begin), count)]
 
 

@@ -86,6 +86,12 @@ def test_clients_beside_the_broker_port_are_those_of_adr_29() -> None:
     assert users == expected
 
 
+def test_times_of_records_become_dates_in_one_place() -> None:
+    """A record may say any 64 bits, and a date ends with the year 9999."""
+    files = [file for room in ("services", "shared", "tidemill") for file in (ROOT / room).rglob("*.py")]
+    assert [str(file.relative_to(ROOT)) for file in files if "fromtimestamp(" in file.read_text("utf-8")] == ["shared/instant.py"]
+
+
 def test_functions_without_types_are_kernels() -> None:
     """Modules with kernels may have functions without types; what numba does not compile has its types."""
     overrides = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]["overrides"]

@@ -1,11 +1,13 @@
 """The report's charts: plain SVG whose colours are the page's variables, so that they follow light and dark."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tidemill.shared.instant import utc
 
 Float64 = NDArray[np.float64]
 _WIDTH = 1080.0
@@ -33,12 +35,12 @@ LANES = (
 
 def day(time_ms: float) -> str:
     """A date for people."""
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%d %b %Y")
+    return utc(time_ms).strftime("%d %b %Y")
 
 
 def instant(time_ms: float, clock: bool) -> str:
     """A date for people, with the time of day where that matters."""
-    return day(time_ms) + (datetime.fromtimestamp(time_ms / 1000, UTC).strftime(" %H:%M:%S") if clock else "")
+    return day(time_ms) + (utc(time_ms).strftime(" %H:%M:%S") if clock else "")
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") -> str:
@@ -70,13 +72,13 @@ def _time_ticks(start_ms: float, end_ms: float) -> list[tuple[float, str]]:
         return _months(start_ms, end_ms)
     step, form = next((unit * count, form) for unit, counts, form in _TIME_STEPS for count in counts if span <= _MOST_TICKS * unit * count)
     first = -(-int(start_ms) // step) * step
-    return [(float(at), datetime.fromtimestamp(at / 1000, UTC).strftime(form)) for at in range(first, int(end_ms) + 1, step)]
+    return [(float(at), utc(at).strftime(form)) for at in range(first, int(end_ms) + 1, step)]
 
 
 def _months(start_ms: float, end_ms: float) -> list[tuple[float, str]]:
-    first = datetime.fromtimestamp(start_ms / 1000, UTC)
+    first = utc(start_ms)
     months, year, month = [], first.year, first.month
-    while (at := datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000) <= end_ms:
+    while year <= MAXYEAR and (at := datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000) <= end_ms:
         if at >= start_ms:
             months.append((at, datetime(year, month, 1, tzinfo=UTC).strftime("%b")))
         year, month = (year + 1, 1) if month == 12 else (year, month + 1)

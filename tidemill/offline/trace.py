@@ -9,6 +9,7 @@ import pyarrow.dataset as ds
 
 from tidemill.offline.contributions import ArchivedRequest, Contribution, Contributions
 from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.dated_rows import dated_rows
 from tidemill.shared.avro.times import instant_text
 from tidemill.shared.lake.journal import ArchivedJournal, UnfitArchiveError
 from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, SHADOW_SCORES, VECTORS, journal_table
@@ -106,7 +107,7 @@ def trace_request(plan: Plan, lake: Lake, store: ArtifactStore | None, request_i
     if not len(places):
         raise UnfitArchiveError(f"expected the entry of {request_id} at {partition}@{offset} of {lake.uri(journal_table(stream))}, found none")
     entry = milliseconds(pa.Table.from_batches([entries.slice(entries.num_rows - 1)])).to_pylist()[0]
-    asking = ArchivedRequest(stream, partition, offset, vector["_journal_time"], entries.slice(entries.num_rows - 1).to_pylist()[0])
+    asking = ArchivedRequest(stream, partition, offset, vector["_journal_time"], dated_rows(entries.slice(entries.num_rows - 1))[0])
     contributions = Contributions(plan, journal, asking, newest)
     at = (ds.field("journal_partition") == partition) & (ds.field("journal_offset") == offset)
     asked = (ds.field("journal_partition") == partition) & (ds.field("request_journal_offset") == offset)

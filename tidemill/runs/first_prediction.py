@@ -11,6 +11,7 @@ from rich.markup import escape
 from tidemill.runs.watch import RunState
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.dated_rows import dated_rows
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.log.records import TopicPartition
@@ -84,8 +85,7 @@ class FirstPrediction:
             for partition in range(self._partitions):
                 for records in reader.read(TopicPartition(self._topic, partition), self._begin[partition]):
                     if len(records):
-                        first: dict[str, Any] = decoder.decode(records[slice(0, 1)].values).batch.to_pylist()[0]
-                        return first
+                        return dated_rows(decoder.decode(records[slice(0, 1)].values).batch)[0]
         finally:
             reader.close()
         if any(self._begin.values()):

@@ -22,6 +22,7 @@ from tidemill.services.scoring.task import task_inputs as scoring_inputs
 from tidemill.shared.application.journal import JournalBatch, JournalDecoder
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.dated_rows import dated_rows
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import MemorySchemaRegistry
 from tidemill.shared.log.broker import TopicSpec
@@ -49,7 +50,8 @@ class Results:
     Attributes
     ----------
     vectors, predictions, outcomes
-        As the topics have them: one dict a record, by the names of the Avro schemas; times are aware datetimes.
+        As the topics have them: one dict a record, by the names of the Avro schemas; times are datetimes in UTC without a zone,
+        those beyond the years 1 to 9999 the nearest one.
     rejected
         Dead letters: ``reason``, ``detail``, ``source_topic``, ``value`` (the original bytes) and so on.
     """
@@ -196,7 +198,7 @@ class ApplicationRun:
         for partition in range(self.broker.partitions(topic)):
             log = self.broker.log(TopicPartition(topic, partition))
             values = log.read(0, log.end, 10**9)[0].values
-            rows += ColumnDecoder(self.registry, schema).decode(values).batch.to_pylist() if len(values) else []
+            rows += dated_rows(ColumnDecoder(self.registry, schema).decode(values).batch) if len(values) else []
         return rows
 
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from tidemill.shared.application.values import parse_duration
+from tidemill.shared.instant import utc
 
 
 class ManualClock:
@@ -28,7 +29,7 @@ class ManualClock:
 
     def now(self) -> datetime:
         """Return the instant, in UTC."""
-        return datetime.fromtimestamp(self._now_ms / 1_000, UTC)
+        return utc(self._now_ms)
 
     def set(self, instant: str) -> None:
         """Move to an instant.

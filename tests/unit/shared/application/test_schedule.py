@@ -43,6 +43,12 @@ def test_a_duration_counts_from_the_last_request_and_milliseconds_are_no_minute_
     assert usual_interval_ms("0 3 * * 1") == 7 * 24 * HOUR_MS and usual_interval_ms(12) == 12
 
 
+def test_a_calendar_ends_where_dates_end() -> None:
+    """A request of the year 10,000 ended control with an OverflowError."""
+    assert next_instant("0 3 * * 1", 253_402_300_800_000) is None is next_instant("0 3 29 2 *", 2**62)
+    assert next_instant("0 3 * * 1", -(2**62)) == -62_135_586_000_000
+
+
 @pytest.mark.parametrize(
     "text", ["*/5 * * * *", "0,59 * * * *", "0 0 31 2 *", "61 * * * *", "0 3 * *", "0 3 * * 1 *", "@daily", "every monday", "", 5, None]
 )

@@ -94,6 +94,16 @@ def test_what_is_no_event_is_a_dead_letter_with_its_bytes() -> None:
     assert len(results.vectors) == 1
 
 
+def test_a_time_that_no_date_is_is_the_nearest_one() -> None:
+    with ApplicationRun(PAYMENTS) as run:
+        run.broker.sink().publish("payments-payments", b"a", b"{no json", 2**60, 0)
+        results = run.run()
+        run.clock.set("9999-12-31")
+        run.clock.advance("2d")
+        assert [(letter["reason"], letter["source_timestamp"].year) for letter in results.rejected] == [("invalid_json", 9999)]
+        assert run.clock.now().year == 9999
+
+
 def test_a_journal_has_the_entries_at_the_times_they_became_known() -> None:
     events = payments(5)
     journal = build_journal(PAYMENTS, [(event["event_time"].isoformat(), "payments", event) for event in events])
