@@ -12,6 +12,7 @@ from tidemill.services.drift.domain.incident import IncidentUpdate
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
 from tidemill.services.drift.domain.schema_changes import SchemaNews
+from tidemill.services.drift.domain.stream_ends import EndNews
 from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.application.lineage import Lineage
 from tidemill.shared.avro.schema_fields import FieldChange
@@ -36,8 +37,8 @@ Float64 = NDArray[np.float64]
 class Table:
     """Rows of the whole stream, in order of their requests; faults change them in place.
 
-    `rewritten` is what ingestion tells of a day. `other` is the share of rows whose labels follow another relation than the model's, `flipped` are
-    those whose labels come the wrong way round.
+    `rewritten` and `ended` are what ingestion tells of a day. `other` is the share of rows whose labels follow another relation than the model's,
+    `flipped` are those whose labels come the wrong way round.
     """
 
     day: NDArray[np.int64]
@@ -51,6 +52,7 @@ class Table:
     label: Float64 = field(default_factory=lambda: np.empty(0))
     expected: Float64 = field(default_factory=lambda: np.empty((0, 2)))
     rewritten: dict[int, SchemaNews] = field(default_factory=dict)
+    ended: dict[int, EndNews] = field(default_factory=dict)
 
 
 def table(seed: int, days: int = DAYS) -> Table:
@@ -210,7 +212,8 @@ def said_of(
         due = places[(known[places] // DAY == day) & (rows.day[places] <= day)]
         due = due[np.argsort(known[due], kind="stable")]
         news = [rows.rewritten[day]] if day in rows.rewritten else []
-        said += fold.absorb(*_day(rows, score, delay, asked, due, known, promoted), schemas=news)
+        ends = [rows.ended[day]] if day in rows.ended else []
+        said += fold.absorb(*_day(rows, score, delay, asked, due, known, promoted), schemas=news, ends=ends)
     return said + fold.advance(DAYS * DAY)
 
 

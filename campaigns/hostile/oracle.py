@@ -17,7 +17,7 @@ from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.dead_letters.letters import Letter
 from tidemill.shared.log.broker import Broker
-from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.heartbeat import is_heartbeat
 from tidemill.shared.log.records import TopicPartition
 
 _GOOD = frozenset(account.encode() for account in GOOD_ACCOUNTS)
@@ -90,7 +90,7 @@ def raw_records(plan: Plan, broker: Broker) -> int:
             times = plan.application.partitions if stream.is_reference else 1
             for partition in range(broker.partitions(stream.topic)):
                 for records in reader.read(TopicPartition(stream.topic, partition), 0):
-                    count += times * sum(value is not None or key != HEARTBEAT_KEY for key, value in zip(records.keys, records.values, strict=True))
+                    count += times * sum(not is_heartbeat(key, value) for key, value in zip(records.keys, records.values, strict=True))
     finally:
         reader.close()
     return count

@@ -52,7 +52,8 @@ class SafetyChecks:
         self._owners |= {topics.deployments: "retraining", topics.retraining: "retraining"}
         self._owners |= {topics.decisions: "control", topics.flush_marks: "control"}
         self._owners |= {topics.scoring_times: "scoring", topics.explanations: EXPLANATIONS}
-        self._owners |= {topics.schema_changes: "ingestion", topics.found_incidents: "drift", topics.incidents: "control"}
+        self._owners |= {topics.schema_changes: "ingestion", topics.stream_ends: "ingestion"}
+        self._owners |= {topics.found_incidents: "drift", topics.incidents: "control"}
         self._written: Counter[tuple[str, str, int]] = Counter()
         self._accounted: dict[tuple[int, TopicPartition], dict[int, str]] = defaultdict(dict)
         self._checked: dict[tuple[int, TopicPartition], int] = {}
@@ -107,7 +108,7 @@ class SafetyChecks:
         for topic in (
             *(topics.late, topics.vectors, topics.view_switches, topics.outcomes, topics.drift, topics.health, topics.deployments),
             *(topics.flush_marks, topics.found_incidents, topics.incidents),
-            *(topics.trials, topics.shadow_scores, topics.scoring_times, topics.schema_changes),
+            *(topics.trials, topics.shadow_scores, topics.scoring_times, topics.schema_changes, topics.stream_ends),
         ):
             for records in self._fresh(topic):
                 self._count(records)

@@ -133,7 +133,7 @@ def _check_outcomes(world: World, checks: SafetyChecks, partition: int) -> None:
 
 def _check_drift(world: World, checks: SafetyChecks) -> None:
     topics = world.plan.topics
-    read = (topics.vectors, topics.predictions, topics.outcomes, topics.schema_changes)
+    read = (topics.vectors, topics.predictions, topics.outcomes, topics.schema_changes, topics.stream_ends)
     names = [*read, *(topics.progress(stage) for stage in ("features", "scoring", "outcomes", "ingestion"))]
     inputs = [without_quarantined(checks, "drift", 0, records) for records in _inputs(world, names)]
     expected = replayed(DriftTask(world.plan, world.registry), inputs, checks.quarantined["drift", 0])

@@ -14,6 +14,7 @@ def topic_use(topics: Topics) -> TopicUse:
                 topics.duplicates,
                 topics.late,
                 topics.schema_changes,
+                topics.stream_ends,
                 topics.vectors,
                 topics.view_switches,
                 topics.predictions,

@@ -1,4 +1,4 @@
-"""Drift: reads vectors, predictions, outcomes and changes of schemas in journal order; writes drift events and health records.
+"""Drift: reads vectors, predictions, outcomes, changes of schemas and ends of streams in journal order; writes drift events and health records.
 
 One task for all partitions. It waits for ingestion, features, scoring and outcomes through their progress records, and its own progress
 moves on with theirs also when there is nothing to say: the control plane waits for it.

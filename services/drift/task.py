@@ -1,4 +1,4 @@
-"""Drift as a task: vectors, predictions, outcomes and changes of schemas in journal order in; findings, incidents, trials and health records out."""
+"""Drift as a task: requests, answers, outcomes, changes of schemas and ends of streams in; findings, incidents, trials and health records out."""
 
 import hashlib
 import json
@@ -16,6 +16,7 @@ from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.recent_labels import MetricBound
 from tidemill.services.drift.domain.rows import LATENCY, MergedCoordinates, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
 from tidemill.services.drift.domain.schema_changes import schema_news
+from tidemill.services.drift.domain.stream_ends import end_news
 from tidemill.services.drift.domain.trial import ContestBlock
 from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.services.drift.state_text import compressed
@@ -32,7 +33,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes", "ingestion")
-_FOLD_VERSION = "drift-31"
+_FOLD_VERSION = "drift-32"
 # Of each so many bytes of the last snapshot: one of a day's labels takes seconds to write, and a stage that writes nothing else falls behind.
 _SNAPSHOT_ROWS, _SNAPSHOT_BYTES = 50_000, 400_000
 _MERGE_KEY = b"merge"
@@ -41,7 +42,7 @@ _MERGE_KEY = b"merge"
 def task_inputs(plan: Plan) -> TaskInputs:
     """Where drift's records come from: one task reads every partition, and the progress of the stages before it."""
     topics = plan.topics
-    read = (topics.vectors, topics.predictions, topics.outcomes, topics.schema_changes, *(topics.progress(stage) for stage in _UPSTREAM))
+    read = (topics.vectors, topics.predictions, topics.outcomes, topics.schema_changes, topics.stream_ends, *map(topics.progress, _UPSTREAM))
     return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.found_incidents, topics.revisions, topics.health, topics.trials))
 
 
@@ -100,9 +101,16 @@ class DriftTask(MergingTask):
         self._plan = plan
         self._revises = revises
         lineage, types = lineage_of(plan), {one.name: one.type for one in plan.features}
-        self._fold = DriftFold([watch_settings(model, lineage, types) for model in plan.models.values()], types, lineage)
         partitions = tuple(range(plan.application.partitions))
-        self._stages = dict(zip((topics.vectors, topics.predictions, topics.outcomes, topics.schema_changes), _UPSTREAM, strict=True))
+        told_by = {stream.name: 1 if stream.is_reference else len(partitions) for stream in plan.streams.values()}
+        self._fold = DriftFold([watch_settings(model, lineage, types) for model in plan.models.values()], types, lineage, told_by)
+        self._stages = {
+            topics.vectors: "features",
+            topics.predictions: "scoring",
+            topics.outcomes: "outcomes",
+            topics.schema_changes: "ingestion",
+            topics.stream_ends: "ingestion",
+        }
         inputs = [MergeInput(topic, rank, partitions, stage) for rank, (topic, stage) in enumerate(self._stages.items())]
         super().__init__(inputs, {topic: message_codec(registry, topic, "progress") for topic in map(topics.progress, _UPSTREAM)})
         self._decoders = {
@@ -110,6 +118,7 @@ class DriftTask(MergingTask):
             topics.predictions: message_decoder(registry, "prediction"),
             topics.outcomes: message_decoder(registry, "outcome"),
             topics.schema_changes: message_decoder(registry, "schema-change"),
+            topics.stream_ends: message_decoder(registry, "stream-end"),
         }
         self._drift = message_codec(registry, topics.drift, "drift", LONGEST_TEXT)
         self._incident = message_codec(registry, topics.found_incidents, "incident", LONGEST_TEXT)
@@ -205,8 +214,10 @@ class DriftTask(MergingTask):
         vectors = vector_rows(*parts[topics.vectors]) if topics.vectors in parts else None
         predictions = prediction_rows(*parts[topics.predictions]) if topics.predictions in parts else None
         outcomes = outcome_rows(*parts[topics.outcomes]) if topics.outcomes in parts else None
-        changes = parts.get(topics.schema_changes)
-        return self._fold.absorb(at, vectors, predictions, outcomes, [] if changes is None else schema_news(changes[0].place.tolist(), changes[1]))
+        changes, ends = parts.get(topics.schema_changes), parts.get(topics.stream_ends)
+        schemas = [] if changes is None else schema_news(changes[0].place.tolist(), changes[1])
+        ended = [] if ends is None else end_news(ends[0].place.tolist(), ends[1])
+        return self._fold.absorb(at, vectors, predictions, outcomes, schemas, ended)
 
     def _emissions(self, said: Sequence[DriftRecord]) -> list[Emission]:
         topics = self._plan.topics

@@ -1,4 +1,4 @@
-"""Ingestion: reads the raw topics; writes the journal, dead letters, duplicates, late copies, and how the records come to be written otherwise.
+"""Ingestion: reads the raw topics; writes the journal, dead letters, duplicates, late copies, how the records come to be written otherwise, and ends.
 
 It validates, cleans, deduplicates and sequences. Time enters the system here and nowhere else.
 """

@@ -18,8 +18,9 @@ from tidemill.services.ingestion.domain.fresh_look import FreshLook
 from tidemill.services.ingestion.domain.host_clock import HostClock
 from tidemill.services.ingestion.domain.identity_hash import KEY_BYTES
 from tidemill.services.ingestion.domain.journal_run import PauseMark
-from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk
+from tidemill.services.ingestion.domain.raw import ENDS, CleanRows, RawChunk
 from tidemill.services.ingestion.domain.stream_flows import Resume, StreamFlows
+from tidemill.services.ingestion.end_records import EndRecords
 from tidemill.services.ingestion.operator_commands import OperatorCommands
 from tidemill.services.ingestion.outputs import IngestionOutputs
 from tidemill.services.ingestion.raw_decoder import RawDecoder
@@ -35,7 +36,7 @@ from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.avro.schema_tree import AvroType, parse_record
 from tidemill.shared.log.flood import FloodLimits
 from tidemill.shared.log.flow import Flow
-from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.heartbeat import END_OF_STREAM_KEY, is_heartbeat
 from tidemill.shared.log.packed import Packed
 from tidemill.shared.log.records import Checkpoint, Coverage, Records, StateEntry, Step, TopicPartition
 from tidemill.shared.runner.task import StepContext, Task, TaskInputs
@@ -59,7 +60,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
     journal = (plan.topics.journal,)
     return TaskInputs(
         events, references, restores_from_outputs=journal, sole_outputs=journal,
-        other_outputs=(plan.topics.duplicates, plan.topics.late, plan.topics.schema_changes),
+        other_outputs=(plan.topics.duplicates, plan.topics.late, plan.topics.schema_changes, plan.topics.stream_ends),
     )  # fmt: skip
 
 
@@ -118,6 +119,7 @@ class IngestionTask(Task):
             stream.topic: RawDecoder(registry, stream.user_schema, stream.times, stream.event_time, stream.envelope) for stream in streams
         }
         self._writers = WriterSchemas(plan, registry, partition, self._decoders)
+        self._ends = EndRecords(plan, registry, partition, reference_partitions or {})
         self._unwrappers = {stream.topic: Unwrapper(stream, stream.envelope) for stream in streams if stream.envelope is not None}
         sizes = sizes or TopicSizes(plan, None)
         self._outputs = IngestionOutputs(plan, registry, partition, sizes.letter, quarantine)
@@ -137,9 +139,10 @@ class IngestionTask(Task):
         self._resumed = dict(positions)
 
     def take_flows(self, flows: Mapping[str, Flow]) -> None:
-        """Take up what was refused of each stream, which are paused, and how their records are written."""
+        """Take up what was refused of each stream, which are paused, how their records are written, and which have ended."""
         self._flows.load(flows)
         self._writers.load(flows)
+        self._ends.load(flows)
 
     def replay(self, inputs: Sequence[Records]) -> None:
         """Learn from the journal behind the marker which events are known and how far event time, journal time and ticks have come."""
@@ -184,11 +187,11 @@ class IngestionTask(Task):
             run = step.journal.begun_with(resumed, resumed_ms).ended_with(paused, self._core.mark_ms() if paused else 0)
             step = replace(step, journal=run)
         self._report.tell(step)
-        changes = self._writers.absorb(step, self._core.covered_ms)
+        changes = [*self._writers.absorb(step, self._core.covered_ms), *self._ends.absorb(step)]
         read = {TopicPartition(self._plan.streams[name].topic, p): offset for (name, p), offset in self._core.positions().items()}
         return Step(
             [*self._outputs.emissions(step), *changes], {**self._resumed, **read}, Coverage(0, self._core.covered_ms), flagged=step.flagged,
-            flows=self._writers.into(self._flows.snapshot()),
+            flows=self._ends.into(self._writers.into(self._flows.snapshot())),
         )  # fmt: skip
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
@@ -212,18 +215,17 @@ class IngestionTask(Task):
         return heard
 
     def _clean(self, records: Records) -> CleanRows:
-        n = len(records)
-        heartbeat = np.zeros(n, np.bool_)
+        heartbeat, ends = np.zeros(len(records), np.bool_), dict[int, int]()
         if None in records.values:
-            pairs = zip(records.keys, records.values, strict=True)
-            heartbeat = np.array([value is None and key == HEARTBEAT_KEY for key, value in pairs], np.bool_)
+            heartbeat = np.array([is_heartbeat(key, value) for key, value in zip(records.keys, records.values, strict=True)], np.bool_)
+            ends = {row: ENDS for row in np.flatnonzero(heartbeat).tolist() if records.keys[row] == END_OF_STREAM_KEY}
         offsets, times = np.asarray(records.offsets, np.int64), np.asarray(records.timestamps_ms, np.int64)
         decoded = self._decoders[records.topic].decode(records.values)
-        chunk = RawChunk(records.partition, offsets, times, heartbeat, records.keys, records.values, decoded)
+        chunk = RawChunk(records.partition, offsets, times, heartbeat, records.keys, records.values, decoded, flags=ends)
         if records.topic in self._unwrappers:
             empty = np.array([value is None for value in records.values], np.bool_) & ~heartbeat
             changes = self._unwrappers[records.topic].unwrap(decoded, empty)
-            chunk = replace(chunk, decoded=changes.decoded, deletes=changes.deletes, flags=changes.flags)
+            chunk = replace(chunk, decoded=changes.decoded, deletes=changes.deletes, flags={**ends, **changes.flags})
         name = self._streams[records.topic].name
         return self._proofs[name].prove(self._core.clean(name, chunk))
 

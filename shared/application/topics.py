@@ -53,6 +53,11 @@ class Topics:
         return f"{self.app}-schema-changes"
 
     @property
+    def stream_ends(self) -> str:
+        """Where streams ended, by the word of whoever feeds them, and where they go on."""
+        return f"{self.app}-stream-ends"
+
+    @property
     def vectors(self) -> str:
         """Feature vectors, one per request."""
         return f"{self.app}-vectors"

@@ -26,6 +26,10 @@ class Flow:
         When the last command that resumed it was issued, -1 before the first: the same command, sent again, resumes nothing.
     writers
         What the task knows of the schemas that its records are written with: text that only the task reads.
+    ended
+        Partitions of which whoever feeds them has said that they have ended.
+    has_ended
+        Whether the end of the stream has been told and stands.
 
     Examples
     --------
@@ -40,6 +44,8 @@ class Flow:
     paused_ms: int = _NEVER
     resumed_ms: int = _NEVER
     writers: str = ""
+    ended: tuple[int, ...] = ()
+    has_ended: bool = False
 
     @property
     def is_paused(self) -> bool:
@@ -74,9 +80,12 @@ class Flow:
             "paused": self.paused_ms,
             "resumed": self.resumed_ms,
             "writers": self.writers,
+            "ended": list(self.ended),
+            "has_ended": self.has_ended,
         }
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Flow":
         """Flow of a progress record."""
-        return cls(Refusals.of_list(record["window"]), dict(record["rejected"]), record["paused"], record["resumed"], record["writers"])
+        refusals, ended = Refusals.of_list(record["window"]), tuple(record["ended"])
+        return cls(refusals, dict(record["rejected"]), record["paused"], record["resumed"], record["writers"], ended, record["has_ended"])

@@ -1,8 +1,14 @@
-"""How a heartbeat is told from a deletion: both are records without a value."""
+"""How heartbeats are told from deletions, and the one that ends a stream from the others: all are records without a value."""
 
 HEARTBEAT_KEY = b"\x00tidemill.heartbeat"
-"""Key of a record without a value that says: nothing older than my timestamp will follow in this partition.
+END_OF_STREAM_KEY = b"\x00tidemill.end-of-stream"
+"""Of a heartbeat that says besides that its partition has ended: whoever feeds it has no more. A later record takes that back."""
 
-A reserved key, not a header: it passes every client and tool as it is, and the hot path, which never looks at headers, does not have to begin to.
-No key of a user begins with a zero byte: keys are text.
-"""
+
+def is_heartbeat(key: bytes | None, value: bytes | None) -> bool:
+    """Return whether a record of a raw topic is a heartbeat.
+
+    >>> is_heartbeat(END_OF_STREAM_KEY, None), is_heartbeat(HEARTBEAT_KEY, b""), is_heartbeat(b"a", None)
+    (True, False, False)
+    """
+    return value is None and key in (HEARTBEAT_KEY, END_OF_STREAM_KEY)

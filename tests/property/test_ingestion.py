@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from pathlib import Path
@@ -14,9 +15,11 @@ from tests.long_forms import examples
 from tidemill.services.ingestion.task import IngestionTask
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import MemorySchemaRegistry
-from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.flow import Flow
+from tidemill.shared.log.heartbeat import END_OF_STREAM_KEY, HEARTBEAT_KEY
 from tidemill.shared.log.records import Records, StateEntry, TopicPartition
 from tidemill.shared.runner.task import StepContext
 
@@ -36,6 +39,11 @@ INPUTS = [TopicPartition("flights-departures", 0), TopicPartition("flights-arriv
 class RawItem:
     time_ms: int
     value: bytes | None
+    ends: bool = False
+
+    @property
+    def key(self) -> bytes:
+        return b"k" if self.value is not None else END_OF_STREAM_KEY if self.ends else HEARTBEAT_KEY
 
 
 def event(place: TopicPartition, number: int, time_ms: int) -> bytes:
@@ -55,9 +63,13 @@ def broken(value: bytes) -> bytes:
 
 @st.composite
 def raw_topics(draw: st.DrawFn) -> dict[TopicPartition, list[RawItem]]:
-    """Raw topics in slices, each ended by a heartbeat of one common time; ties, records on the very instant, duplicates, late, broken, backwards."""
+    """Raw topics in slices; ties, records on the very instant, duplicates, late, broken, backwards.
+
+    Each slice ends with a heartbeat of one common time, which may say that the partition has ended: but for the last, which need not be released.
+    """
     topics: dict[TopicPartition, list[RawItem]] = {place: [] for place in INPUTS}
-    for number in range(draw(st.integers(1, 3))):
+    slices = draw(st.integers(1, 3))
+    for number in range(slices):
         begin = START + number * SLICE
         for place in INPUTS:
             steps = draw(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8), st.integers(0, 9)), max_size=6))
@@ -67,7 +79,7 @@ def raw_topics(draw: st.DrawFn) -> dict[TopicPartition, list[RawItem]]:
             for time_ms, (_, identity, kind) in zip(times, steps, strict=True):
                 value = event(place, identity, time_ms - (3 * SLICE if kind == 0 else 0))
                 topics[place].append(RawItem(time_ms, broken(value) if kind == 1 else value))
-            topics[place].append(RawItem(begin + SLICE, None))
+            topics[place].append(RawItem(begin + SLICE, None, ends=number + 1 < slices and draw(st.booleans())))
     return topics
 
 
@@ -90,12 +102,14 @@ def run(topics: dict[TopicPartition, list[RawItem]], choices: Portions, registry
     """Feed the topics in the chosen portions, with a checkpoint or a kill after the commit; another task starts from what is committed."""
     log = Log()
     state: dict[bytes, bytes] = {}
+    flows: Mapping[str, Flow] = {}
     marker = 0
 
     def start(positions: dict[TopicPartition, int], covered_ms: int) -> IngestionTask:
         task = IngestionTask(PLAN, registry, 0, "replay", reference_partitions={"flights-weather": 2})
         task.restore([StateEntry(key, value) for key, value in state.items()])
         task.resume(positions, {}, 0, covered_ms)
+        task.take_flows({topic: Flow.of_record(flow.to_record()) for topic, flow in flows.items()})
         task.replay([log.records(PLAN.topics.journal)[marker // 3 :]])
         return task
 
@@ -107,8 +121,7 @@ def run(topics: dict[TopicPartition, list[RawItem]], choices: Portions, registry
         offsets = np.arange(read[place], read[place] + len(items), dtype=np.int64)
         read[place] += len(items)
         times = np.array([item.time_ms for item in items], np.int64)
-        keys = [b"k" if item.value is not None else HEARTBEAT_KEY for item in items]
-        records = Records(place.topic, place.partition, offsets, times, keys, [item.value for item in items])
+        records = Records(place.topic, place.partition, offsets, times, [item.key for item in items], [item.value for item in items])
         end = 3 * len(log.topics.get(PLAN.topics.journal, []))
         step = task.process([records], StepContext(now_ms=10**15, output_ends={JOURNAL: end}))
         if then == "checkpoint":
@@ -121,7 +134,7 @@ def run(topics: dict[TopicPartition, list[RawItem]], choices: Portions, registry
                     state[entry.key] = entry.value
         for emission in step.emissions:
             log.topics.setdefault(emission.topic, []).extend(zip(emission.keys, emission.values, strict=True))
-        committed, covered = dict(step.positions), max(covered, step.coverage.time_ms)
+        committed, covered, flows = dict(step.positions), max(covered, step.coverage.time_ms), step.flows or {}
         absorbed = sum(sum(item.value is not None for item in items[: committed.get(place, 0)]) for place, items in topics.items())
         assert accounted(log) == absorbed, "accepted + rejected + duplicates = raw, at every commit"
         if then == "kill":
@@ -146,7 +159,8 @@ def test_any_batching_and_any_restart_give_the_same_bytes(topics: dict[TopicPart
     registry = MemorySchemaRegistry()
     at_once = run(topics, [], registry)
     in_portions = run(topics, choices, registry)
-    assert in_portions.topics.get(PLAN.topics.journal) == at_once.topics.get(PLAN.topics.journal)
+    for topic in (PLAN.topics.journal, PLAN.topics.stream_ends):
+        assert in_portions.topics.get(topic) == at_once.topics.get(topic), topic
     for topic in (PLAN.topics.late, PLAN.topics.duplicates, PLAN.topics.rejected):
         assert Counter(in_portions.topics.get(topic, [])) == Counter(at_once.topics.get(topic, [])), topic
     check_against_oracle(topics, at_once, registry)
@@ -163,6 +177,16 @@ def check_against_oracle(topics: dict[TopicPartition, list[RawItem]], log: Log, 
     accepted_at: dict[tuple[str, str], int] = {}
     newest_event: dict[str, int] = {}
     expected: list[tuple[str, int, bool]] = []
+    ended: set[TopicPartition] = set()
+    ends: list[tuple[str, int, bool]] = []
+
+    def tell(place: TopicPartition, *, is_end: bool) -> None:
+        whole = {one for one in INPUTS if one.topic == place.topic}
+        before = whole <= ended
+        (ended.add if is_end else ended.discard)(place)
+        if (whole <= ended) != before:
+            ends.append((place.topic.removeprefix("flights-"), clock, not before))
+
     clock = last_tick = -1
     fates: Counter[str] = Counter()
     for *_, rank, _, item in sorted(items, key=lambda entry: entry[:4]):
@@ -171,6 +195,8 @@ def check_against_oracle(topics: dict[TopicPartition, list[RawItem]], log: Log, 
             if item.time_ms > last_tick:
                 clock = last_tick = max(clock, item.time_ms)
                 expected.append(("tick", clock, False))
+            if item.ends:
+                tell(INPUTS[rank], is_end=True)
             continue
         try:
             parsed = json.loads(item.value)
@@ -189,6 +215,10 @@ def check_against_oracle(topics: dict[TopicPartition, list[RawItem]], log: Log, 
         clock = max(clock, item.time_ms)
         fates["late"] += late
         expected.append((identity, clock, late))
+        tell(INPUTS[rank], is_end=False)
+    codec = message_codec(registry, PLAN.topics.stream_ends, "stream-end")
+    found = [codec.decode(value or b"") for _, value in log.topics.get(PLAN.topics.stream_ends, [])]
+    assert [(one["stream"], one["journal_time"], one["ended"]) for one in found] == ends
     assert found_journal(log, registry) == expected
     assert {name: len(log.topics.get(f"flights-{name}", [])) for name in ("rejected", "duplicates", "late")} == {
         name: fates[name] for name in ("rejected", "duplicates", "late")

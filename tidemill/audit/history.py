@@ -13,7 +13,7 @@ from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.broker import Broker
-from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.heartbeat import is_heartbeat
 from tidemill.shared.log.records import Records, TopicPartition
 
 _SCHEMAS = Path(__file__).parents[1] / "schemas"
@@ -84,7 +84,7 @@ def read_history(plan: Plan, broker: Broker, registry: SchemaRegistry) -> RunHis
 
 def raw_records(records: Records) -> int:
     """Count the records of a raw topic; heartbeats are none, deletions are."""
-    return sum(value is not None or key != HEARTBEAT_KEY for key, value in zip(records.keys, records.values, strict=True))
+    return sum(not is_heartbeat(key, value) for key, value in zip(records.keys, records.values, strict=True))
 
 
 def decoded(registry: SchemaRegistry, schema: str, runs: dict[int, list[Records]]) -> pa.Table:

@@ -69,9 +69,9 @@ class TopicLog:
         return self._read(topic, partition) if self._broker.partitions(topic) else iter(())
 
     def ingestion(self, partition: int) -> Iterator[Records]:
-        """Return what ingestion told of the streams' schemas, none of a run from before it did, and how far it came."""
+        """Return what ingestion told of the streams' schemas and ends, none of a run from before it did, and how far it came."""
         topics = self._plan.topics
-        for topic in (topics.schema_changes, topics.progress("ingestion")):
+        for topic in (topics.schema_changes, topics.stream_ends, topics.progress("ingestion")):
             yield from self._read(topic, partition) if self._broker.partitions(topic) else iter(())
 
     def quarantined(self, stage: str, partition: int) -> Quarantined:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from tidemill.demo.stretches import LOAD_RATE
 from tidemill.examples.flights.data import FlightsYear
 from tidemill.runs.metric_words import metric_text, metric_words
 from tidemill.runs.watch import RunState
+from tidemill.shared.instant import utc
 
 _FIRST = ("loss", "log_loss", "squared_error", "mean_squared_error", "auc", "mean_absolute_error")
 _MOST_METRICS = 3
@@ -112,9 +112,7 @@ def marks_of(seen: RunState) -> list[Mark]:
     stages = {"shadow": " in shadow", "canary": " answers a share", "ab": " in an A/B test"}
     events = [event for event in seen.deployments if event["event"] in kinds]
     marks = [Mark(e["journal_time"], kinds[e["event"]], f"{e['version']}{stages.get(e['event'], '')}: {e['reason']}") for e in events]
-    shown = {one["incident_id"] for one in seen.newest_incidents()}
-    told = [one for one in seen.incidents if one["incident_id"] in shown]
-    alarms = [one for one in told if one["severity"] == "alarm" and one["change"] in ("opened", "worse")]
+    alarms = [one for one in seen.incidents if one["severity"] == "alarm" and one["change"] in ("opened", "worse")]
     return marks + [Mark(one["journal_time"], "alarm", one["likely_cause"]) for one in alarms]
 
 
@@ -122,7 +120,7 @@ def incidents_table(seen: RunState) -> Table:
     """Return every incident: since when, what it is likely to come from, what the system did, and what became of it."""
     rows = []
     for one in seen.newest_incidents():
-        day, last = (datetime.fromtimestamp(one[name] / 1e3, UTC).strftime("%Y-%m-%d") for name in ("opened", "journal_time"))
+        day, last = (utc(one[name]).strftime("%Y-%m-%d") for name in ("opened", "journal_time"))
         status = f"resolved {last}" if one["status"] == "resolved" else one["status"]
         rows.append((day, one["severity"], one["root"], one["likely_cause"], str(one["findings"]), f"{one['level']:.1f}", one["action"], status))
     return Table(("opened", "severity", "root", "likely cause", "findings", "times its bound", "what the system did", "status"), rows)
@@ -132,7 +130,7 @@ def promotions_table(judged: Sequence[Quality]) -> Table:
     """Return what each promotion brought: the difference in loss on the requests that came next, and whether it did harm."""
     rows = []
     for one in (effect for quality in judged for effect in quality.promotions):
-        day, between = datetime.fromtimestamp(one.at_ms / 1e3, UTC).strftime("%Y-%m-%d"), one.difference
+        day, between = utc(one.at_ms).strftime("%Y-%m-%d"), one.difference
         ends = f"{between.low:+.4f} to {between.high:+.4f}" if between.low == between.low else "-"
         verdict = "harmful" if one.is_harmful else "no harm shown" if between.low == between.low else "not judged: fewer than three days"
         rows.append((day, one.version, one.predecessor, f"{one.requests:,}", f"{between.estimate:+.4f}", ends, f"{one.allowed:.4g}", verdict))
@@ -167,7 +165,7 @@ def models_table(seen: RunState) -> Table:
     rows = []
     for event in judged:
         figures, details = event["figures"], event["details"]
-        day = datetime.fromtimestamp(event["journal_time"] / 1e3, UTC).strftime("%Y-%m-%d")
+        day = utc(event["journal_time"]).strftime("%Y-%m-%d")
         numbers = [f"{figures[name]:.4g}" if name in figures else "-" for m in metrics for name in (m, f"champion_{m}")]
         window = {"0": "all", "-": "-"}.get(details.get("window_days", "-"), f"{details.get('window_days')} d")
         admission = details.get("admission", "-")
@@ -183,7 +181,7 @@ def way_of(version: str, seen: RunState) -> str:
     mine = [event for event in seen.deployments if event["version"] == version and event["event"] in words]
     if len(mine) < 2:
         return "".join(words[event["event"]] for event in mine)
-    return ", ".join(f"{words[e['event']]} {datetime.fromtimestamp(e['journal_time'] / 1e3, UTC).strftime('%m-%d')}" for e in mine)
+    return ", ".join(f"{words[e['event']]} {utc(e['journal_time']).strftime('%m-%d')}" for e in mine)
 
 
 def _evidence(event: Mapping[str, Any]) -> str:

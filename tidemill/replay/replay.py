@@ -11,7 +11,7 @@ from tidemill.runs.watch import RunState
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.times import instant_text
 from tidemill.shared.log.broker import Sink
-from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.heartbeat import END_OF_STREAM_KEY, HEARTBEAT_KEY
 from tidemill.shared.log.records import Emission
 
 _CHUNK = 20_000
@@ -38,7 +38,8 @@ def replay(
 ) -> int:
     """Publish everything; returns the instant up to which the pipeline is complete.
 
-    After each slice a heartbeat goes to every raw partition: nothing older will follow. The next slice begins when every stage has covered that
+    After each slice a heartbeat goes to every raw partition: nothing older will follow. One of the instant of a stream's last record says that the
+    stream has ended: then it is no fault that nothing comes of it. The next slice begins when every stage has covered that
     instant and scoring has switched to the last deployment, so the result does not depend on the machine's speed. After the last record the
     slices go on until every label has come or timed out, in a hundred steps if that takes more: a label may take a day where all requests came in
     a second. Where nothing became known for longer than that, the next slice is that of the next
@@ -70,8 +71,6 @@ def replay(
     if not near:
         raise ReplayRefused(f"expected a data set of the past, found one that begins at {instant_text(first)}; publish it live with --rate")
     last = max(near)
-    asking = {plan.streams[name].topic for name in plan.asking_streams}
-    requests_end_ms = min(last, max((int(feed.available_ms[-1]) for feed in filled if feed.topic in asking), default=last))
     begin = first - first % slice_ms
     at = {feed.topic: 0 for feed in feeds}
     published = 0
@@ -87,13 +86,14 @@ def replay(
                 _publish(sink, feed, chunk, min(stop, chunk + _CHUNK), plan.application.partitions == 1)
             if stop > at[feed.topic]:
                 busy_until, quiet_since = end + flush_ms, end
+                if stop == len(feed.available_ms):
+                    _beat(plan, sink, feed.topic, END_OF_STREAM_KEY, min(int(feed.available_ms[-1]), end))
             published += stop - at[feed.topic]
             at[feed.topic] = stop
         for stream in plan.streams.values():
-            for partition in range(plan.application.partitions):
-                sink.publish(stream.topic, HEARTBEAT_KEY, None, end, partition)
+            _beat(plan, sink, stream.topic, HEARTBEAT_KEY, end)
         sink.flush(60)
-        wait_until_covered(plan, watch, end, partial(_tell, on_progress, requests_end_ms, end, published), stages=stages)
+        wait_until_covered(plan, watch, end, partial(on_progress, end, published), stages=stages)
         waiting = [int(feed.available_ms[at[feed.topic]]) for feed in feeds if at[feed.topic] < len(feed.available_ms)]
         coming = min(waiting) - min(waiting) % slice_ms if waiting else end
         begin = end if end <= busy_until else max(end, coming)
@@ -101,9 +101,10 @@ def replay(
     return end
 
 
-def _tell(on_progress: Callable[[int, int, RunState], None], requests_end_ms: int, end: int, published: int, seen: RunState) -> None:
-    seen.requests_end_ms = requests_end_ms
-    on_progress(end, published, seen)
+def _beat(plan: Plan, sink: Sink, topic: str, key: bytes, instant_ms: int) -> None:
+    for partition in range(plan.application.partitions):
+        # librdkafka replaces a timestamp of zero with the current time.
+        sink.publish(topic, key, None, max(1, instant_ms), partition)
 
 
 def refuse_a_journal_that_is_past(covered: int, feeds: Sequence[Feed]) -> None:

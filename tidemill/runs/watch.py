@@ -20,7 +20,6 @@ from tidemill.shared.runner.progress import Progress
 
 _SCHEMAS = Path(__file__).parents[1] / "schemas"
 _LONGEST_DETAIL = 300
-_OF_STREAMS = frozenset({"volume", "freshness", "labels", "label_delay", "label_share"})
 # Nobody waits, and what goes wrong with the broker is the services' to say.
 _RELAXED = {"fetch.wait.max.ms": 500, "fetch.min.bytes": 1_000_000, "log_level": 2}
 
@@ -41,9 +40,6 @@ class RunState:
     ----------
     rejected, examples
         Dead letters by (stage, source topic, reason) since the watch began, and the first of each: where it is, what was expected, what came.
-    requests_end_ms
-        When the last request of a data set became known. Journal time goes on until its labels have come or timed out, and that no more requests
-        come then is no fault of a stream. None where requests go on.
     """
 
     progress: dict[tuple[str, int], Progress] = field(default_factory=dict)
@@ -55,7 +51,6 @@ class RunState:
     deployments: list[dict[str, Any]] = field(default_factory=list)
     rejected: Counter[Refusal] = field(default_factory=Counter)
     examples: dict[Refusal, str] = field(default_factory=dict)
-    requests_end_ms: int | None = None
 
     def lists(self, topics: Topics, registry: SchemaRegistry) -> dict[str, tuple[RecordCodec, list[dict[str, Any]]]]:
         """Return what decodes each topic whose records are kept, and the list that takes them."""
@@ -79,15 +74,7 @@ class RunState:
 
     def newest_incidents(self) -> list[dict[str, Any]]:
         """Return what was said last of each incident, in the order in which they were opened."""
-        newest = {record["incident_id"]: record for record in self.incidents}.values()
-        return [one for one in newest if not (one["root"].startswith("stream:") and self._is_the_end(one["opened"]))]
-
-    def findings(self) -> list[dict[str, Any]]:
-        """Return what drift has found."""
-        return [one for one in self.drift if not (one["kind"] in _OF_STREAMS and self._is_the_end(one["journal_time"]))]
-
-    def _is_the_end(self, instant: int) -> bool:
-        return self.requests_end_ms is not None and instant > self.requests_end_ms
+        return list({record["incident_id"]: record for record in self.incidents}.values())
 
     def count(self, records: Iterable[Mapping[str, Any]], event: str) -> int:
         """Return how many lifecycle records are of a kind."""
@@ -97,7 +84,7 @@ class RunState:
         """Count what drift, control and the trainings have said, by the names that reports give to it."""
         incidents = self.newest_incidents()
         return {
-            "drift_events": len(self.findings()),
+            "drift_events": len(self.drift),
             "incidents": len(incidents),
             "incident_alarms": sum(one["severity"] == "alarm" for one in incidents),
             "retrains": self.count(self.retraining, "started"),

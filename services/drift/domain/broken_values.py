@@ -1,6 +1,6 @@
 """Whether a day's values are broken, feature by feature: held against the days of the champion's reference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from tidemill.services.drift.domain.conditions import Conditions
@@ -34,7 +34,9 @@ class BrokenValues:
     min_rows: int
     missing_shift: float
 
-    def look(self, at: Coordinates, conditions: Conditions, day: Mapping[str, Summary], window: Mapping[str, Summary]) -> list[Finding]:
+    def look(
+        self, at: Coordinates, conditions: Conditions, day: Mapping[str, Summary], window: Mapping[str, Summary], ended: Set[str]
+    ) -> list[Finding]:
         """Hold a day's missing and unknown values, and its scale, against the days of the reference.
 
         Days of a few hundred rows have a level of their own, which hides a factor of units; the window of a week that ends with the day shows it.
@@ -43,6 +45,8 @@ class BrokenValues:
         ----------
         window
             Summaries of the window that ends with the day; empty before it has its length.
+        ended
+            Features made of streams that had ended while requests came: that they come empty is worth a warning and no alarm.
         """
         judged = {name: day[name] for name, one in self.reference.items() if one.rows and day[name].rows >= self.min_rows}
         levels = {name: one.levels for name, one in self.scales.items()}
@@ -51,16 +55,25 @@ class BrokenValues:
         weeks = scales(levels, {name: window[name] for name in judged if name in window}, unsure)
         findings: list[Finding] = []
         for name, one in judged.items():
-            findings += self._feature(at, conditions, name, one, outside[name], factors.get(name), weeks.get(name))
+            findings += self._feature(at, conditions, name, one, outside[name], factors.get(name), weeks.get(name), has_ended=name in ended)
         return findings
 
     def _feature(
-        self, at: Coordinates, conditions: Conditions, name: str, day: Summary, outside: float, factor: Scale | None, week: Scale | None
+        self,
+        at: Coordinates,
+        conditions: Conditions,
+        name: str,
+        day: Summary,
+        outside: float,
+        factor: Scale | None,
+        week: Scale | None,
+        *,
+        has_ended: bool,
     ) -> Sequence[Finding]:
         """Hold one feature against what was usual: a day, and the scale of a week."""
         missing, usual, before = day.missing_share, self.usual[name], self.reference[name].missing_share
         distance, missing_bound = usual.missing(missing, day.rows, self.missing_shift)
-        gone: Severity = "alarm" if distance > _GONE and missing > before else "warning"
+        gone: Severity = "alarm" if distance > _GONE and missing > before and not has_ended else "warning"
         findings: list[Finding] = []
 
         def hold(kind: Kind, detector: str, statistic: float, bound: float, told: str, severity: Severity = "warning", **more: float) -> None:

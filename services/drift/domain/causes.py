@@ -16,13 +16,14 @@ _STREAM = {
     "label_delay": "brings its labels with another delay than usual",
 }
 _SCHEMA = "is written otherwise by its producer than before: a field that is read from it was dropped, renamed or given another type, or is refused"
+_ENDED = "has ended, as whoever feeds it has said: what is made of it comes empty or stands still"
 _CLASSES = "the version that serves does not know: something new began, or what sends the labels has changed its code list"
 _MOST_PARTS, _MOST_CLASSES = 3, 5
 _SHIFT = "has another distribution than in the data the model learned from, with no sign of a broken input: the world has changed, or a season"
 
 
-def cause_of(root: str, kinds: Sequence[str], subjects: Sequence[str]) -> str:
-    """Return a sentence on the likely cause: about the root, by the most telling kind of finding.
+def cause_of(root: str, kinds: Sequence[str], subjects: Sequence[str], ended: str = "") -> str:
+    """Return a sentence on the likely cause: about the root, by the most telling kind of finding, or about the stream that had `ended`.
 
     >>> cause_of("column:orders.weight", ["missing", "feature"], ["weight"])
     'Column orders.weight comes empty at another rate: its producer, or the join that fills it, has changed.'
@@ -32,6 +33,8 @@ def cause_of(root: str, kinds: Sequence[str], subjects: Sequence[str]) -> str:
     'Column orders.weight has values beyond what the model learned from, where country=de.'
     >>> cause_of("labels:species", ["unknown_class"], ["rosa", "lily"])[:53]
     'Labels of species name classes (rosa, lily) which the'
+    >>> cause_of("stream:weather", ["missing"], ["temp", "wind"], "weather")[:58]
+    'Stream weather has ended, as whoever feeds it has said: wh'
     """
     what, _, name = root.partition(":")
     if what == "labels":
@@ -41,13 +44,15 @@ def cause_of(root: str, kinds: Sequence[str], subjects: Sequence[str]) -> str:
         if "prediction" in kinds and len(kinds) == 1:
             return f"The answers of {name} have another distribution while no input stands out: several inputs moved a little."
         return f"What {name} has learned does not hold any more: the relation of inputs and label has changed, and no input is broken."
+    features = {subject.partition(" in ")[0] for subject in subjects}
+    more = f", seen in {len(features)} features" if len(features) > 1 else ""
+    if ended:
+        return f"Stream {ended} {_ENDED}{more}."
     words = _SCHEMA if "schema_change" in kinds else next((text for kind, text in (*_STREAM.items(), *_BROKEN.items()) if kind in kinds), _SHIFT)
     parts = sorted({subject.partition(" in ")[2] for subject in subjects})
     where = f", where {' or '.join(parts[:_MOST_PARTS])}{', ...' if len(parts) > _MOST_PARTS else ''}" if "" not in parts else ""
-    features = {subject.partition(" in ")[0] for subject in subjects}
     if "schema_change" in kinds:
-        parts, where = [], ""
-    more = f", seen in {len(features)} features" if len(features) > 1 else ""
+        where = ""
     return f"{what.capitalize()} {name} {words}{where}{more}."
 
 

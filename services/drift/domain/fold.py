@@ -22,6 +22,7 @@ from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
 from tidemill.services.drift.domain.schema_changes import ModelColumns, SchemaNews, SchemaWatch
 from tidemill.services.drift.domain.shifts import Summary, shifts_of
+from tidemill.services.drift.domain.stream_ends import EndNews, StreamEnds
 from tidemill.services.drift.domain.trial import ContestBlock
 from tidemill.services.drift.domain.trials import Trials
 from tidemill.services.drift.domain.watch import ModelWatch
@@ -41,14 +42,20 @@ class DriftFold:
     not depend on which of the two came first, nor on how rows were batched.
     """
 
-    def __init__(self, settings: Sequence[WatchSettings], feature_types: Mapping[str, str], lineage: Mapping[str, Lineage] | None = None) -> None:
-        origins = lineage or {}
+    def __init__(
+        self,
+        settings: Sequence[WatchSettings],
+        feature_types: Mapping[str, str],
+        lineage: Mapping[str, Lineage] | None = None,
+        partitions: Mapping[str, int] | None = None,
+    ) -> None:
+        origins = self._lineage = lineage or {}
         self._watches = {one.model: ModelWatch(one) for one in settings}
         self._incidents = {one.model: IncidentFold(one.model, {name: origins[name] for name in one.features if name in origins}) for one in settings}
         self._intervals = {one.model: Intervals(one.model) for one in settings if one.kind.name == "regression"}
         self._trials = {one.model: Trials(one.model, one.kind, one.block_ms) for one in settings}
         self._features = {ask: FeatureFold(columns) for ask, columns in feature_columns(settings, feature_types).items()}
-        self._schemas = SchemaWatch()
+        self._schemas, self._ends = SchemaWatch(), StreamEnds(partitions or {})
         self._columns = {
             one.model: ModelColumns.of(one.model, one.ask, one.label_stream, {name: origins[name] for name in one.features if name in origins})
             for one in settings
@@ -65,6 +72,7 @@ class DriftFold:
         predictions: PredictionRows | None,
         outcomes: OutcomeRows | None,
         schemas: Sequence[SchemaNews] = (),
+        ends: Sequence[EndNews] = (),
     ) -> list[DriftRecord]:
         """Fold released rows (the coordinates of all of them, and the rows by input) and return what is to be said."""
         said: list[DriftRecord] = []
@@ -85,6 +93,7 @@ class DriftFold:
                 scales = {} if one.version in watch.references else fold.scales()
                 watch.promote(one.version, one.sequence, seen, fold.null, fold.daily, scales, one.classes)
             self._schemas.waiting += [news for news in schemas if begin <= news.place < end]
+            self._ends.absorb(news for news in ends if begin <= news.place < end)
             for first, last in self._until_trials(at, begin, end, outcomes):
                 said += self._close_trials(int(at.time_ms[first]))
                 self._segment(first, last, vectors, predictions)
@@ -130,7 +139,7 @@ class DriftFold:
         at = Coordinates(end, 0, self._offset)
         said: list[DriftRecord] = []
         closed = {ask: fold.close_day(day) for ask, fold in self._features.items()}
-        news = self._schemas.close()
+        news, ended = self._schemas.close(), self._ends.close()
         for watch in self._watches.values():
             ask = watch.settings.ask
             reference = watch.reference
@@ -138,10 +147,11 @@ class DriftFold:
             watch.conditions.levels.clear()
             lag = quantiles(closed[ask].lag_ms, (0.5,))
             rewritten = [finding for one in news if (finding := self._columns[watch.settings.model].finding(at, one)) is not None]
-            findings = rewritten + watch.streams_quality(at, day, closed[ask].hours, float("nan") if lag is None else float(lag[0]))
+            findings = rewritten + watch.streams_quality(at, day, closed[ask].hours, float("nan") if lag is None else float(lag[0]), ended)
             if reference and closed[ask].rows:
                 fold = self._features[ask]
-                findings += watch.broken(at, closed[ask].summaries, fold.window if fold.has_window(day) else {})
+                stale = frozenset(name for name, one in self._lineage.items() if one.streams & ended.before(ask))
+                findings += watch.broken(at, closed[ask].summaries, fold.window if fold.has_window(day) else {}, stale)
             findings += watch.sliced(at, day)
             watch.estimates.close(watch.window.estimated_loss)
             findings += watch.shifted(at, shifts, tested=self._features[ask].has_window(day))
@@ -149,7 +159,7 @@ class DriftFold:
             findings += [*watch.unknown_classes(at, day), *watch.quality(at), *watch.loss(at)]
             incidents, fallback = self._incidents[watch.settings.model], watch.window.fallback_share
             said += findings
-            said += incidents.absorb(findings, fallback_share=fallback)
+            said += incidents.absorb(findings, fallback_share=fallback, ended=ended.before(ask))
             said += incidents.close_window(at, watch.conditions.levels, watch.window.scores, fallback_share=fallback)
             if not watch.window.empty:
                 missing = {name: closed[ask].summaries[name].missing_share for name in shifts}
@@ -160,7 +170,7 @@ class DriftFold:
     def snapshot(self) -> dict[str, Any]:
         """State as entries of plain lists and numbers, by name."""
         state: dict[str, Any] = {"fold": {"day": self._day, "offset": self._offset, "empty": self._empty, "closed_ms": self._closed_ms}}
-        state["schemas"] = self._schemas.snapshot()
+        state["schemas"], state["ends"] = self._schemas.snapshot(), self._ends.snapshot()
         for ask, fold in self._features.items():
             state |= fold.snapshot(ask)
         for model, watch in self._watches.items():
@@ -179,6 +189,7 @@ class DriftFold:
         self._day, self._offset, self._empty = state["fold"]["day"], state["fold"]["offset"], state["fold"]["empty"]
         self._closed_ms = state["fold"]["closed_ms"]
         self._schemas.load(state["schemas"])
+        self._ends.load(state["ends"])
         for ask, fold in self._features.items():
             fold.load(ask, state)
         for model, watch in self._watches.items():

@@ -46,6 +46,8 @@ class Incident:
         Windows in a row in which each condition was below half of its bound.
     worst
         Largest statistic over bound so far.
+    ended
+        Stream that it comes from, where whoever feeds it had said that it has ended; empty otherwise.
     """
 
     incident_id: str
@@ -63,6 +65,7 @@ class Incident:
     details: list[str] = field(default_factory=list)
     evidence: dict[str, float] = field(default_factory=dict)
     calm: dict[Key, int] = field(default_factory=dict)
+    ended: str = ""
 
     @property
     def kinds(self) -> list[str]:

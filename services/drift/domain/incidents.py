@@ -1,7 +1,7 @@
 """Incidents: findings that belong together, from the first one until three quiet windows have passed."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from tidemill.services.drift.domain.causes import action_of, cause_of
@@ -39,6 +39,7 @@ class IncidentFold:
     - A change of how a stream's records are written shares the stream, the columns that it concerns, and the stream with what of these is broken.
     - Shifted distributions share streams as well: weather and seasons move all columns of a stream.
     - Labels of classes that the champion does not know share nothing but the label: they are one incident, whatever else happens to the stream.
+    - What is made of a stream that had ended shares that stream, which then is the cause.
     - Loss, quality and predictions do not say where: they join what is broken, else they are an incident of their own.
 
     An incident is over when each of its conditions has been below half of its bound for three windows; a condition that is not measured in a window
@@ -61,9 +62,17 @@ class IncidentFold:
             for column in one.columns:
                 self._columns.setdefault(column.split(".", 1)[0], set()).add(column)
         self.open: dict[str, Incident] = {}
+        self._ended: Set[str] = frozenset()
 
-    def absorb(self, findings: Sequence[Finding], *, fallback_share: float = 0.0) -> list[IncidentUpdate]:
-        """Take findings of one place of the journal; what is for information only opens nothing."""
+    def absorb(self, findings: Sequence[Finding], *, fallback_share: float = 0.0, ended: Set[str] = frozenset()) -> list[IncidentUpdate]:
+        """Take findings of one place of the journal; what is for information only opens nothing.
+
+        Parameters
+        ----------
+        ended
+            Streams that had ended while requests came.
+        """
+        self._ended = ended
         worth = [finding for finding in findings if finding.severity != "info"]
         changed: dict[str, IncidentChange] = {}
         alone: list[Finding] = []
@@ -139,7 +148,8 @@ class IncidentFold:
             failing |= {node.removeprefix("stream:") for incident in self.open.values() for node in incident.nodes if self._fails(incident, node)}
             rewritten = {one.subject for one in together if one.kind == SCHEMA for column in one.columns if f"{one.subject}.{column}" in own.columns}
             named = {column.partition(".")[0] for column in own.columns}
-            streams = frozenset(name for name in streams | named if name in failing | rewritten or self._mostly_broken(name, together))
+            failing |= rewritten | self._ended
+            streams = frozenset(name for name in streams | named if name in failing or self._mostly_broken(name, together))
         return own.nodes | {f"stream:{name}" for name in streams}
 
     def _without_rows(self, together: Sequence[Finding]) -> set[str]:
@@ -188,13 +198,21 @@ class IncidentFold:
         name = hashlib.sha256("\x1f".join(map(str, (self._model, root, *first.at))).encode()).hexdigest()[:32]
         severity = max((finding.severity for finding in findings), key=RANK.__getitem__)
         common = set(frozenset.intersection(*(nodes[finding.drift_id] for finding in findings))) | {root}
-        incident = Incident(name, self._model, root, first.at, severity, common)
+        incident = Incident(name, self._model, root, first.at, severity, common, ended=self._ended_at(root))
         for finding in findings:
             incident.add(finding)
         self.open[name] = incident
         changed[name] = "opened"
         while len(self.open) > _OPEN_KEPT:
             del self.open[next(iter(self.open))]
+
+    def _ended_at(self, root: str) -> str:
+        """Return the stream behind a root that had ended; empty where none had."""
+        what, _, name = root.partition(":")
+        behind = {"stream": {name}, "column": {name.partition(".")[0]}}.get(what, set())
+        if what == "view":
+            behind = {stream for one in self._lineage.values() if one.view == name for stream in one.streams}
+        return min(behind & self._ended, default="")
 
     def _join(self, incident: Incident, finding: Finding, nodes: frozenset[str], changed: dict[str, IncidentChange]) -> None:
         before, breaks = incident.severity, finding.kind in BROKEN and not any(kind in BROKEN for kind in incident.kinds)
@@ -220,7 +238,7 @@ class IncidentFold:
                 "severity": incident.severity,
                 "opened_as": incident.opened_as,
                 "root": incident.root,
-                "likely_cause": cause_of(incident.root, incident.kinds, subjects),
+                "likely_cause": cause_of(incident.root, incident.kinds, subjects, incident.ended),
                 "action": action_of(fallback_share),
                 "decisions": [],
                 "subjects": subjects,

@@ -1,7 +1,7 @@
 """What each slice of a stream brings in a day: requests, how fresh they are, labels and their delay."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,23 +51,13 @@ class SliceStreams:
         """Count requests whose label will never come."""
         self._add(codes, np.ones((len(codes), 1)), slice(_TIMEOUTS, _TIMEOUTS + 1))
 
-    def close(self, day: int, codes: Sequence[int], *, volume: bool, labels: bool) -> list[tuple[int, Measure]]:
-        """End a day; returns how far each slice's figures lie, bounds in units of which beyond 1 is beyond.
-
-        Parameters
-        ----------
-        volume, labels
-            Whether the day is a measure of the number of requests and of labels.
-        """
+    def close(self, day: int, codes: Sequence[int], measured: Set[StreamKind]) -> list[tuple[int, Measure]]:
+        """End a day, which is a measure of what is `measured`; returns how far each slice's figures lie."""
         measures: list[tuple[int, Measure]] = []
         for code in codes:
             kept = self.windows.setdefault(code, StreamQuality())
             figures = self.figures(code)
-            if not volume:
-                figures["volume"] = float("nan")
-            if not labels:
-                figures["labels"] = float("nan")
-            for one in kept.close(day, figures):
+            for one in kept.close(day, {kind: value for kind, value in figures.items() if kind in measured}):
                 if one.kind not in ("volume", "labels") or one.usual >= LEAST_ROWS:
                     measures.append((code, Measure(one.kind, one.value, one.usual, one.distance, _REACH * one.bound, one.is_gone)))
         self.today = np.zeros((self.slices, 5))

@@ -1,6 +1,6 @@
 """Watches the declared slices of one model: their quality, their values, what they bring."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from tidemill.services.drift.domain.slice_names import SliceNames
 from tidemill.services.drift.domain.slice_requests import SliceRequests
 from tidemill.services.drift.domain.slice_streams import SliceStreams
 from tidemill.services.drift.domain.slice_values import SliceValues
-from tidemill.services.drift.domain.stream_quality import words_of
+from tidemill.services.drift.domain.stream_quality import StreamKind, words_of
 from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.statistics.histogram import Tally
 
@@ -108,11 +108,9 @@ class SliceWatch:
         day: int,
         reference: Mapping[str, Summary],
         usual: Mapping[str, QualityBounds],
-        *,
-        volume: bool,
-        labels: bool,
+        measured: Set[StreamKind],
     ) -> list[Finding]:
-        """End a day; `volume` and `labels` say whether it is a measure of the number of requests and of labels. Empty `usual`: nothing is judged."""
+        """End a day, which is a measure of what is `measured` of the streams. Empty `usual`: nothing is judged."""
         self.values.settle(reference)
         codes = [code for code, name in enumerate(self.names.names) if name]
         today = {code: self.streams.figures(code) for code in codes}
@@ -123,7 +121,7 @@ class SliceWatch:
         candidates = [
             _Candidate(one.kind, one.feature, names[one.code], one.detector, one.statistic, one.bound, one.told, one.evidence) for one in measures
         ]
-        for code, one in self.streams.close(day, codes, volume=volume, labels=labels):
+        for code, one in self.streams.close(day, codes, measured):
             stream = own.label_stream if one.kind.startswith("label") else own.ask
             evidence = {one.kind: one.value, "usual": one.usual}
             words = words_of(one, stream)

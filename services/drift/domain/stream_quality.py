@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 StreamKind = Literal["volume", "freshness", "labels", "label_delay", "label_share"]
+OF_REQUESTS: frozenset[StreamKind] = frozenset({"volume", "freshness"})
+OF_LABELS: frozenset[StreamKind] = frozenset({"labels", "label_delay", "label_share"})
 _WINDOWS_KEPT = 56
 _LEAST_WINDOWS = 7
 _SAME_WEEKDAY = 3

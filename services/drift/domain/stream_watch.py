@@ -8,9 +8,11 @@ from tidemill.services.drift.domain.conditions import Conditions
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Severity
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.silence import Silence, words_of_pause
-from tidemill.services.drift.domain.stream_quality import StreamKind, StreamQuality, words_of
+from tidemill.services.drift.domain.stream_ends import EndedStreams
+from tidemill.services.drift.domain.stream_quality import OF_LABELS, OF_REQUESTS, StreamKind, StreamQuality, words_of
 
 _LEAST_ROWS = 20
+_NONE_ENDED = EndedStreams()
 
 
 @dataclass(slots=True)
@@ -20,9 +22,9 @@ class StreamWatch:
     Attributes
     ----------
     silent
-        Whether the stream of requests was silent at the end of the last window.
-    whole_volume, whole_labels
-        Whether the window that is being closed is a measure of the number of requests and of labels; not part of the state.
+        Whether the stream of requests was silent, or had ended, at the end of the last window.
+    measured
+        What the window that is being closed is a measure of; not part of the state.
     """
 
     ask: str
@@ -30,16 +32,25 @@ class StreamWatch:
     streams: StreamQuality = field(default_factory=StreamQuality)
     silence: Silence = field(default_factory=Silence)
     silent: bool = False
-    whole_volume: bool = True
-    whole_labels: bool = True
+    measured: frozenset[StreamKind] = OF_REQUESTS | OF_LABELS
 
     def close(
-        self, at: Coordinates, conditions: Conditions, window: WindowRows, day: int, hours: Sequence[int], lag_ms: float, *, judged: bool
+        self,
+        at: Coordinates,
+        conditions: Conditions,
+        window: WindowRows,
+        day: int,
+        hours: Sequence[int],
+        lag_ms: float,
+        *,
+        judged: bool,
+        ended: EndedStreams = _NONE_ENDED,
     ) -> list[Finding]:
         """Take a window: rows of requests by hour, the median time from event to journal, and what came for the model.
 
         Volume is judged on whole windows: of one in which the stream went silent the silence is told, as a lack of freshness, and not the rows that
-        are missing because of it, nor their labels.
+        are missing because of it, nor their labels. A window in which a stream had ended says nothing of it, and nothing is learned from it; where
+        the requests have ended it says nothing of their labels either.
 
         Parameters
         ----------
@@ -47,18 +58,18 @@ class StreamWatch:
             Whether findings are given; without a champion windows are only learned.
         """
         nothing, rows = float("nan"), sum(hours)
-        labels, ended = len(window.delay_ms), len(window.delay_ms) + window.timeouts
-        pause = self.silence.close(day, hours)
-        was_silent, self.silent = self.silent, pause is not None and pause.is_silent
-        self.whole_volume, self.whole_labels = not (pause is not None and pause.hides_volume), not (self.silent or was_silent)
+        labels, waited = len(window.delay_ms), len(window.delay_ms) + window.timeouts
+        pause = None if self.ask in ended else self.silence.close(day, hours)
+        was_silent, self.silent = self.silent, self.ask in ended or (pause is not None and pause.is_silent)
+        self.measured = self._measured(ended, volume=pause is None or not pause.hides_volume, labels=not (self.silent or was_silent))
         figures: dict[StreamKind, float] = {
-            "volume": float(rows) if self.whole_volume else nothing,
+            "volume": float(rows),
             "freshness": lag_ms if rows >= _LEAST_ROWS else nothing,
-            "labels": float(labels) if self.whole_labels else nothing,
+            "labels": float(labels),
             "label_delay": window.delay_ms.quantile(0.5) if labels >= _LEAST_ROWS else nothing,
-            "label_share": labels / ended if ended >= _LEAST_ROWS else nothing,
+            "label_share": labels / waited if waited >= _LEAST_ROWS else nothing,
         }
-        measures = self.streams.close(day, figures)
+        measures = self.streams.close(day, {kind: value for kind, value in figures.items() if kind in self.measured})
         if not judged:
             return []
         findings: list[Finding] = []
@@ -74,6 +85,13 @@ class StreamWatch:
             words = words_of_pause(pause, self.ask)
             findings += conditions.hold(at, "freshness", self.ask, "silence", pause.share, pause.bound, words, evidence)
         return findings
+
+    def _measured(self, ended: EndedStreams, *, volume: bool, labels: bool) -> frozenset[StreamKind]:
+        """Return what a window is a measure of; `volume` and `labels` say whether it is one of their number, as far as streams have not ended."""
+        partial = {kind for kind, is_whole in (("volume", volume), ("labels", labels)) if not is_whole}
+        of_requests = frozenset[StreamKind]() if self.ask in ended else OF_REQUESTS
+        of_labels = frozenset[StreamKind]() if self.ask in ended or self.label_stream in ended else OF_LABELS
+        return (of_requests | of_labels) - partial
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists and numbers."""

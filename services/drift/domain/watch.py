@@ -1,6 +1,6 @@
 """Watches one model: who serves, whether its loss has changed, whether its inputs still look like what it learned from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from tidemill.services.drift.domain.rows import OutcomeRows
 from tidemill.services.drift.domain.scale import UsualScale
 from tidemill.services.drift.domain.shifts import Shift, Summary
 from tidemill.services.drift.domain.slice_watch import SliceWatch
+from tidemill.services.drift.domain.stream_ends import EndedStreams
 from tidemill.services.drift.domain.stream_watch import StreamWatch
 from tidemill.services.drift.domain.unknown_classes import UnknownClasses
 from tidemill.services.drift.domain.waiting_labels import labels_of
@@ -173,23 +174,28 @@ class ModelWatch:
             return []
         return self.answers.close(at, self.version, day, self.conditions, self.estimates.unharmed())
 
-    def broken(self, at: Coordinates, day: Mapping[str, Summary], window: Mapping[str, Summary]) -> list[Finding]:
-        """Hold a day's missing and unknown values, and its scale and that of the window it ends, against the days of the reference."""
+    def broken(self, at: Coordinates, day: Mapping[str, Summary], window: Mapping[str, Summary], ended: Set[str] = frozenset()) -> list[Finding]:
+        """Hold a day's missing and unknown values, and its scale and that of the window it ends, against the days of the reference.
+
+        Parameters
+        ----------
+        ended
+            Features that are made of streams which had ended.
+        """
         version, own = str(self.version), self.settings
         values = BrokenValues(version, self.references[version], self.usual[version], self.scales[version], own.min_rows, own.missing_shift)
-        return values.look(at, self.conditions, day, window)
+        return values.look(at, self.conditions, day, window, ended)
 
-    def streams_quality(self, at: Coordinates, day: int, hours: Sequence[int], lag_ms: float) -> list[Finding]:
-        """Hold what came in a window, of requests (by hour) and of labels, against the windows before it."""
-        return self.streams.close(at, self.conditions, self.window, day, hours, lag_ms, judged=self.version is not None)
+    def streams_quality(self, at: Coordinates, day: int, hours: Sequence[int], lag_ms: float, ended: EndedStreams) -> list[Finding]:
+        """Hold what came in a window, of requests (by hour) and of labels, against the windows before it; of streams that had ended nothing."""
+        return self.streams.close(at, self.conditions, self.window, day, hours, lag_ms, judged=self.version is not None, ended=ended)
 
     def sliced(self, at: Coordinates, day: int) -> list[Finding]:
         """Hold the slices' values and what they bring against what was usual of them; after the whole, whose findings are not repeated."""
         if self.slices is None:
             return []
         usual = {} if self.version is None else self.usual[self.version]
-        volume, labels = self.streams.whole_volume, self.streams.whole_labels
-        return self.slices.close(at, self.conditions, day, self.reference, usual, volume=volume, labels=labels)
+        return self.slices.close(at, self.conditions, day, self.reference, usual, self.streams.measured)
 
     def unknown_classes(self, at: Coordinates, day: int) -> list[Finding]:
         """Say which labels of a week are of classes that the champion does not know, and which of these can be learned."""

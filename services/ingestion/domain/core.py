@@ -243,7 +243,8 @@ class IngestionCore:
         counts |= {part.stream.name: len(part.rows) - int(np.count_nonzero(part.silent)) for part in judged}
         rejections = Rejections.of([(part.stream.name, part.places, part.rows, times[part.places]) for part in judged])
         written = {part.stream.name: written_rows(part, times[part.places]) for part in judged}
-        return IngestionStep(JournalRun(source, journal, entries, keys), rejections, duplicates, late, counts, flagged, written)
+        events = [(part, times[part.places]) for part in judged]
+        return IngestionStep(JournalRun(source, journal, entries, keys), rejections, duplicates, late, counts, flagged, written, events)
 
     def _accepted(self, part: ReleasedEvents, times: NDArray[np.int64]) -> AcceptedRows:
         """Return what a stream adds to the journal, and which of it is late; moves the newest event time."""

@@ -36,6 +36,8 @@ class IngestionStep:
         changes of Debezium's that are no events.
     written
         By stream, how the released records were written.
+    events
+        Every stream's released rows, heartbeats included, with their journal times, shape (n,).
     """
 
     journal: JournalRun
@@ -45,6 +47,7 @@ class IngestionStep:
     released: Mapping[str, int]
     flagged: Mapping[tuple[str, str], int]
     written: Mapping[str, WrittenRows] = field(default_factory=dict)
+    events: Sequence[tuple[ReleasedEvents, NDArray[np.int64]]] = ()
 
 
 @dataclass(frozen=True, slots=True)

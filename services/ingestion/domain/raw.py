@@ -14,6 +14,8 @@ from tidemill.shared.log.packed import taken
 SKIPPED = {"tombstone": 1 << 60, "skipped_delete": 1 << 59, "skipped_update": 1 << 58}
 """Flags of records that are no events, by what they are counted as."""
 SKIPS = sum(SKIPPED.values())
+ENDS = 1 << 57
+"""Flag of a heartbeat that says that its partition has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class RawChunk:
     deletes : bool array, shape (decoded.batch.num_rows,), or None
         Rows that delete the row of their key; None: no row does.
     flags
-        Of records that are no events and not refused either, by position: they are in neither `decoded`'s rows nor its errors.
+        Of records that are no events and not refused either, by position: they are in neither `decoded`'s rows nor its errors. Of heartbeats `ENDS`.
     """
 
     partition: int

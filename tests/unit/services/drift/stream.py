@@ -65,6 +65,7 @@ class Shop:
     end_ms: int
     end_offset: int
     schema_changes: list[dict[str, Any]] = field(default_factory=list)
+    stream_ends: list[dict[str, Any]] = field(default_factory=list)
 
 
 def season(seed: int = 0, days: int = 12, per_day: int = 300, promoted: int = 4, drifting: int = 8, delay_ms: int = 3_600_000) -> Shop:
@@ -127,13 +128,15 @@ class Topics:
         schemas |= {
             topic: (SCHEMAS / f"{name}.avsc").read_text() for topic, name in (
                 (topics.predictions, "prediction"), (topics.outcomes, "outcome"), (topics.schema_changes, "schema-change"),
+                (topics.stream_ends, "stream-end"),
             )
         }  # fmt: skip
         self.values: dict[str, list[bytes]] = {}
         self.times: dict[str, list[int]] = {}
         self.stages = {topics.vectors: "features", topics.predictions: "scoring", topics.outcomes: "outcomes", topics.schema_changes: "ingestion"}
+        self.stages[topics.stream_ends] = "ingestion"
         self.progress = {topic: topics.progress(stage) for topic, stage in self.stages.items()}
-        for topic, findings in zip(self.stages, (rows.vectors, rows.predictions, rows.outcomes, rows.schema_changes), strict=True):
+        for topic, findings in zip(self.stages, (rows.vectors, rows.predictions, rows.outcomes, rows.schema_changes, rows.stream_ends), strict=True):
             encoder = ColumnEncoder(registry, topic, schemas[topic])
             self.values[topic] = list(encoder.encode(pa.RecordBatch.from_pylist(findings, schema=encoder.arrow)))
             self.times[topic] = [int(row["journal_time"] if "journal_time" in row else row["_journal_time"]) for row in findings]
@@ -150,8 +153,9 @@ class Topics:
 
     def covered(self, topic: str, offset: int, time_ms: int) -> Records:
         """Progress of the stage that writes a topic: everything it has was produced before these coordinates."""
-        produced = sum(1 for time in self.times[topic] if time < time_ms)
-        progress = Progress(stage=self.stages[topic], partition=0, covered_offset=offset, covered_time=time_ms, outputs={topic: produced})
+        stage = self.stages[topic]
+        outputs = {name: sum(time < time_ms for time in self.times[name]) for name, other in self.stages.items() if other == stage}
+        progress = Progress(stage=stage, partition=0, covered_offset=offset, covered_time=time_ms, outputs=outputs)
         name = self.progress[topic]
         self.sequence[name] += 1
         at = np.array([self.sequence[name] - 1], dtype=np.int64)

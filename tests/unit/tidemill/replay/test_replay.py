@@ -17,6 +17,7 @@ from tidemill.runs.watch import RunState, Watch
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.application.topics import STAGES
 from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.heartbeat import END_OF_STREAM_KEY, HEARTBEAT_KEY
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.runner.progress import Progress
@@ -43,6 +44,11 @@ def read(made: MemoryBroker, topic: str) -> list[tuple[int, bytes | None]]:
     return [(int(time), value) for run in runs for time, value in zip(run.timestamps_ms, run.values, strict=True)]
 
 
+def read_keys(made: MemoryBroker, topic: str) -> list[tuple[int, bytes | None]]:
+    runs = made.reader().read(TopicPartition(topic, 0), 0)
+    return [(int(time), key) for run in runs for time, key in zip(run.timestamps_ms, run.keys, strict=True)]
+
+
 class ObedientPipeline:
     """Covers whatever is published, one stage a look."""
 
@@ -67,12 +73,14 @@ def test_slices_end_with_a_heartbeat_everywhere_and_go_on_until_the_last_label_c
     pipeline = ObedientPipeline(made)
     end = replay(PLAN, made.sink(), feeds, cast(Watch, pipeline), DAY, lambda at, count, seen: looks.append((at, count)))
     hour = 3_600_000
-    assert pipeline.seen.requests_end_ms == START + 30 * hour
     days = [START + i * DAY for i in range(1, 6)]
     first = [(START + hour, b"@1"), (START + 5 * hour, b"@5")]
-    expected = [(at, PAYMENTS.encode() + value) for at, value in first] + [(days[0], None), (START + 30 * hour, PAYMENTS.encode() + b"@30")]
+    last = START + 30 * hour
+    expected = [(at, PAYMENTS.encode() + value) for at, value in first] + [(days[0], None), (last, PAYMENTS.encode() + b"@30"), (last, None)]
     assert read(made, PAYMENTS) == [*expected, *((at, None) for at in days[1:])]
-    assert read(made, CHARGEBACKS) == [(START + 23 * hour, CHARGEBACKS.encode() + b"@23"), *((at, None) for at in days)]
+    assert read(made, CHARGEBACKS) == [(START + 23 * hour, CHARGEBACKS.encode() + b"@23"), *((at, None) for at in [START + 23 * hour, *days])]
+    ends = {topic: [at for at, key in read_keys(made, topic) if key == END_OF_STREAM_KEY] for topic in (PAYMENTS, CHARGEBACKS)}
+    assert ends == {PAYMENTS: [last], CHARGEBACKS: [START + 23 * hour]}, "a stream ends with its last record, and no other does"
     assert end == days[-1] >= START + 30 * hour + PLAN.models["fraud"].label.max_delay_ms
     assert looks[0] == (days[0], 3) and looks[-1] == (days[-1], 4)
 
@@ -102,7 +110,8 @@ def test_the_work_follows_the_data_not_the_years_it_spans() -> None:
     published = read(made, PAYMENTS)
     # Zero would be replaced with the current time; what ingestion refuses comes with the last record that it takes.
     assert [(at, value) for at, value in published if value is not None] == [(1, b"a"), (START, b"b"), (START + 40 * DAY, b"c"), (far, b"far")]
-    assert [at for at, value in published if value is None] == sorted(set(slices))
+    beats = [at for at, key in read_keys(made, PAYMENTS) if key == HEARTBEAT_KEY]
+    assert beats == sorted(set(slices)) and len(beats) == sum(value is None for _, value in published) - 1
     assert end == START + (41 + flush_days) * DAY
 
 
