@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pyarrow as pa
+
 from tidemill.shared.application.debezium import changed_row
 from tidemill.shared.application.plan import StreamPlan
 from tidemill.shared.avro.arrow_types import leaf_type
@@ -32,6 +34,8 @@ class EventKey:
         if given is None:
             way_out = ", which ingestion derives; publish to Kafka with it as the record's key" if self._is_derived else ", which is missing or null"
             raise ValueError(f"expected the partition key {self._name}{way_out}")
+        if self._is_change and isinstance(given, str) and pa.types.is_decimal(self._kind):
+            raise ValueError(f"partition key {self._name}: expected a number, got a text, which may be base64; publish the change to Kafka")
         try:
             return key_text(given, self._kind, uuid=self._is_uuid).encode()
         except KeyTextError as error:

@@ -65,3 +65,14 @@ def test_a_key_that_ingestion_derives_is_said_to_be_so(tmp_path: Path) -> None:
     stream = plan_of(tmp_path, "string", "half", ', derive: {half: "buyer || id"}').streams["orders"]
     with pytest.raises(ValueError, match="expected the partition key half, which ingestion derives"):
         EventKey(stream).of(b'{"id": "1", "buyer": "b", "at": 1}')
+
+
+def test_a_decimal_of_debezium_as_text_is_no_key_since_it_may_be_base64(tmp_path: Path) -> None:
+    decimal = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}
+    (tmp_path / "order.avsc").write_text(json.dumps({"type": "record", "name": "Order", "fields": [{"name": "buyer", "type": decimal}]}))
+    streams = "streams: {orders: {topic: o, schema: order.avsc, envelope: debezium, primary_key: buyer}}\n"
+    (tmp_path / "app.yaml").write_text(f"app: shop\nowner: me@example.org\npartition_by: buyer\n{streams}")
+    key = EventKey(load_plan(tmp_path).streams["orders"])
+    assert key.of(b'{"op": "c", "after": {"buyer": 1.5}}') == b"1.50"
+    with pytest.raises(ValueError, match="expected a number, got a text, which may be base64"):
+        key.of(b'{"op": "c", "after": {"buyer": "1234"}}')
