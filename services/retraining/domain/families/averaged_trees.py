@@ -1,5 +1,6 @@
 """Forests whose trees are averaged: what random forests and extra trees share."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,7 +44,10 @@ class AveragedTrees:
             n_estimators=parameters["trees"], max_leaf_nodes=parameters["leaves"], min_samples_leaf=parameters["rows_per_leaf"],
             max_features=parameters["feature_share"], random_state=seed, n_jobs=_THREADS,
         )  # fmt: skip
-        model.fit(sample.matrix, sample.labels if numbers else sample.labels.astype(np.int64), sample_weight=sample.weights)
+        # Each tree's thread sets the process's filters of warnings, and puts back what it found: that of the other thread. Once nothing is left of
+        # them, scikit-learn says of every tree that "`sklearn.utils.parallel.delayed` should be used with" what it is used with.
+        with warnings.catch_warnings():
+            model.fit(sample.matrix, sample.labels if numbers else sample.labels.astype(np.int64), sample_weight=sample.weights)
         # Several threads add up in the order in which they finish.
         model.n_jobs = 1
         rates, drawn = _rates(sample), 0.0 if numbers else 1.0 / (1.0 + parameters["rows_per_leaf"])
