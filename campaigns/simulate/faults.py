@@ -180,6 +180,10 @@ class FaultyBroker:
         """Which topics these names stand for."""
         return self._broker.topic_ids(topics)
 
+    def partition_counts(self, topics: Sequence[str]) -> Any:
+        """How many partitions these topics have."""
+        return self._broker.partition_counts(topics)
+
     def members(self, group: str) -> Any:
         """Return who is in a group."""
         return self._points.call("broker.members", lambda: self._broker.members(group))

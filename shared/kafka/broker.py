@@ -3,9 +3,10 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from functools import partial
+from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
@@ -37,6 +38,7 @@ _RENEWED_FOR_S = 0.25
 _LOOKS_EVERY_S = 0.1
 # What a broker without ids says.
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+Value = TypeVar("Value")
 
 
 class KafkaBroker:
@@ -161,12 +163,20 @@ class KafkaBroker:
         return min(self._connection.call(f"settings of {topic}", ask), MESSAGE_BYTES)
 
     def topic_ids(self, topics: Sequence[str]) -> Future[Mapping[str, str]]:
-        """Which topics these names stand for: the client's threads gather the answers."""
-        answer: Future[Mapping[str, str]] = Future()
+        """Which topics these names stand for; none of a broker older than ids."""
+        return self._of_topics("ids", topics, lambda one: None if str(one.topic_id) == _NO_ID else str(one.topic_id))
+
+    def partition_counts(self, topics: Sequence[str]) -> Future[Mapping[str, int]]:
+        """How many partitions topics have."""
+        return self._of_topics("partitions", topics, lambda one: len(one.partitions))
+
+    def _of_topics(self, what: str, topics: Sequence[str], of: Callable[[TopicDescription], Value | None]) -> Future[Mapping[str, Value]]:
+        """Ask for what there is of topics: the client's threads gather the answers."""
+        answer: Future[Mapping[str, Value]] = Future()
         if not topics:
             answer.set_result({})
             return answer
-        ids: dict[str, str] = {}
+        found: dict[str, Value] = {}
         problems: list[BaseException] = []
         missing, lock = set(topics), threading.Lock()
 
@@ -175,15 +185,15 @@ class KafkaBroker:
             unknown = isinstance(problem, KafkaException) and problem.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
             with lock:
                 missing.discard(name)
-                if problem is None and (identity := str(done.result().topic_id)) != _NO_ID:
-                    ids[name] = identity
+                if problem is None and (value := of(done.result())) is not None:
+                    found[name] = value
                 elif problem is not None and not unknown:
                     problems.append(problem)
                 last = not missing
             if last and problems:
-                answer.set_exception(TransientError(f"ids of topics: {problems[0]}"))
+                answer.set_exception(TransientError(f"{what} of topics: {problems[0]}"))
             elif last:
-                answer.set_result(ids)
+                answer.set_result(found)
 
         asked = self._client().describe_topics(TopicCollection(list(topics)), request_timeout=_IDS_S)
         for name, done in asked.items():

@@ -230,6 +230,13 @@ class Broker(Protocol):
         """
         ...
 
+    def partition_counts(self, topics: Sequence[str]) -> "Future[Mapping[str, int]]":
+        """Ask how many partitions topics have, without waiting; those that do not exist are left out.
+
+        The future raises TransientError when the broker does not answer.
+        """
+        ...
+
     def members(self, group: str) -> Mapping[str, Set[TopicPartition]]:
         """Return who is in a group, by instance, with the partitions each was assigned last (nothing while the group rebalances)."""
         ...

@@ -91,6 +91,12 @@ class MemoryCluster:
         answer.set_result({name: uuid.uuid5(uuid.NAMESPACE_OID, f"{name}:{self._made[name]}").hex for name in topics if name in self._topics})
         return answer
 
+    def partition_counts(self, topics: Sequence[str]) -> Future[Mapping[str, int]]:
+        """Partitions of the topics there are."""
+        answer: Future[Mapping[str, int]] = Future()
+        answer.set_result({name: len(self._topics[name]) for name in topics if name in self._topics})
+        return answer
+
     def members(self, group: str) -> Mapping[str, Set[TopicPartition]]:
         """Return who is in a group."""
         with self.changed:

@@ -145,7 +145,8 @@ class RunnerSettings(_Frozen):
     accept_torn
         Torn transactions to go on from, each as the error names it (``stage:partition:sequence``): what they lost stays lost.
     topic_check_ms
-        How often a running process asks whether its topics are still those that it has read and written.
+        How often a running process asks whether its topics are still those that it has read and written, and whether those that it reads in full have
+        more partitions.
     accept_topics
         Topics made anew with which to go on, as the error names them (``topic:id``): inputs that hold the records of their predecessors at the same
         offsets, and outputs of which nobody misses what they held.

@@ -37,6 +37,7 @@ from tidemill.shared.runner.stage_topics import StageTopics
 from tidemill.shared.runner.take_over import Rival, TakeOver
 from tidemill.shared.runner.task import Stage
 from tidemill.shared.runner.tenure import Tenure
+from tidemill.shared.runner.topic_growth import TopicGrowth
 from tidemill.shared.runner.topic_identity import TopicIdentities
 from tidemill.shared.runner.trials import CrashTrials
 
@@ -130,6 +131,7 @@ class Runner:
             sole=[name for stage in stages for name in stage.inputs.sole_outputs],
             shared=[name for stage in stages for name in (*stage.inputs.other_outputs, letters[stage.name].topic)],
         )
+        counts = {name: each.counts[name] for each in topics for name in each.inputs.broadcast}
         floods = FloodReport(letters[lead].topic, self._metrics, self._health)
         self._note = DeathNote(limits.state_folder / f"{app}-{self._name}-{instance}.note")
         self._links = [self._link(number, stage, topics, codec(stage.name), letters[stage.name], instance) for number, stage in enumerate(stages)]
@@ -146,6 +148,7 @@ class Runner:
             tenure=self._tenure,
             ownership=ownership,
             identities=self._identities,
+            growth=TopicGrowth(broker, counts, limits.topic_check_ms / 1000, self._timer),
             restores=self._guarded_restore(floods, fresh_until),
             chain=self._chain,
             links=self._links,

@@ -21,6 +21,7 @@ from tidemill.shared.runner.stage_clients import StageClients
 from tidemill.shared.runner.stage_topics import StageTopics
 from tidemill.shared.runner.take_over import TakeOver
 from tidemill.shared.runner.tenure import Tenure
+from tidemill.shared.runner.topic_growth import TopicGrowth
 from tidemill.shared.runner.topic_identity import TopicIdentities
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,8 @@ class StageLoop:
         Says whether the assignment still holds.
     ownership
         Takes tasks over from other processes.
-    identities
-        Tells topics that were deleted and made anew.
+    identities, growth
+        Tell topics that were deleted and made anew, and those that have more partitions.
     restores, chain, links
         Bring the tasks back, and let them make steps.
     steps, search
@@ -61,6 +62,7 @@ class StageLoop:
         tenure: Tenure,
         ownership: TakeOver,
         identities: TopicIdentities,
+        growth: TopicGrowth,
         restores: GuardedRestore,
         chain: Chain,
         links: Sequence[LinkedStage],
@@ -77,7 +79,7 @@ class StageLoop:
         self._clients = clients
         self._tenure = tenure
         self._ownership = ownership
-        self._identities = identities
+        self._identities, self._growth = identities, growth
         self._restores = restores
         self._chain = chain
         self._links = links
@@ -103,6 +105,7 @@ class StageLoop:
             if self._tenure.is_over or due or self._ownership.has_come():
                 self._take_over()
             self._identities.watch()
+            self._growth.watch()
             committed = self._consume_and_commit() if self._backlog is None else self._catch_up()
         except SupersededError:
             return False

@@ -122,6 +122,14 @@ def test_a_topic_that_is_made_anew_has_another_id(broker: Broker, topic: str) ->
     assert reader.watermarks(TopicPartition(topic, 0)) == (0, 0)
 
 
+def test_partitions_are_counted_without_waiting(broker: Broker, topic: str) -> None:
+    broker.create_topics([TopicSpec(f"{topic}-wide", 3)])
+    until(lambda: broker.partitions(f"{topic}-wide") == 3)
+    counts = broker.partition_counts([topic, f"{topic}-wide", f"{topic}-absent"]).result(DEADLINE_S)
+    assert counts == {topic: broker.partitions(topic), f"{topic}-wide": 3}, "what does not exist is left out"
+    assert broker.partition_counts([]).result(DEADLINE_S) == {}
+
+
 def test_a_group_has_no_offsets_in_a_topic_that_was_deleted(
     broker: Broker, topic: str, member: Callable[..., Source], producer: Callable[[str], TransactionalSink]
 ) -> None:

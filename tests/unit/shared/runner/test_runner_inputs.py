@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import until
 from tests.property.runner_tasks import APP, STAGE, CountingTask, arguments, expected, output, topics
 from tests.unit.shared.runner.runners import HERE, INPUT, OUTPUT, filled, quick, steps
 from tidemill.shared.log.broker import TopicSpec
@@ -16,6 +17,9 @@ from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.runner.stage_topics import TopicMismatchError
 from tidemill.shared.runner.task import StepContext, TaskInputs
+from tidemill.shared.runner.topic_growth import TopicGrownError
+
+REFERENCE = f"{APP}-reference"
 
 
 def test_missing_topics_and_unequal_partitions_are_refused_before_the_first_record(tmp_path: Path) -> None:
@@ -97,6 +101,25 @@ def test_every_task_hears_every_broadcast_record_once(tmp_path: Path) -> None:
         task = running.task
         assert sorted(task.heard) == sorted([*said, b"last"])
     assert HERE not in broker.group(f"{APP}-{STAGE}").committed
+
+
+def test_partitions_added_to_a_broadcast_topic_end_the_stage_and_are_read_by_the_next(tmp_path: Path) -> None:
+    """Nobody read them until somebody started the stage again for another reason, in silence."""
+    broker = filled("ab")
+    changes: dict[str, Any] = {
+        "inputs": TaskInputs((INPUT,), (REFERENCE,), other_outputs=(OUTPUT,)),
+        "task_factory": lambda partition: Watching(APP, partition),
+        "settings": quick(tmp_path, topic_check_ms=1),
+    }
+    count = broker.partitions(REFERENCE)
+    runner = steps(Runner(**arguments(APP, broker, **changes)))
+    broker.add_partitions(REFERENCE, count + 1)
+    broker.sink().publish(REFERENCE, None, b"new", 1, count)
+    with pytest.raises(TopicGrownError, match=rf"somebody has added {REFERENCE}:{count} while the stage works"):
+        until(lambda: not steps(runner), "the stage ends")
+    runner.close()
+    task: Any = steps(Runner(**arguments(APP, broker, **changes))).tasks[0].task
+    assert task.heard == [b"new"]
 
 
 class Following(Watching):
