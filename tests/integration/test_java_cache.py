@@ -53,6 +53,7 @@ def main_class_line(log: Path, name: str) -> str:
     return next(line for line in log.read_text().splitlines() if f" {name} " in line)
 
 
+@pytest.mark.long
 def test_several_processes_use_one_cache_at_once(tool: tuple[JavaProgram, JavaCache], tmp_path: Path) -> None:
     program, cache = tool
     with ThreadPoolExecutor(3) as pool:
