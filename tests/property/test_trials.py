@@ -73,7 +73,7 @@ def outcomes(kind: str, seed: int, weighted: bool = False) -> list[dict[str, Any
             }  # fmt: skip
             if stage:
                 row |= {f"other_{name}": other[name] for name in ("version", "sequence", "score", "scores", "predicted")}
-                row |= {"slices": [("country", f"c{i % 2}"), ("age", "" if i % 3 else "old")], "share": 0.3 if stage == 2 else 0.0}
+                row |= {"slices": [("country", f"c\x1f{i % 2}"), ("age", "" if i % 3 else "old")], "share": 0.3 if stage == 2 else 0.0}
                 row |= {"stage": "ab" if stage == 2 else "shadow", "draw": draw if stage == 2 else None}
                 row["_pair"] = (champion, challenger, by_canary)
             if i % 2 and weighted:
@@ -94,7 +94,7 @@ def expected_of(kind: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any
     for key, group in table.groupby(["block", "sequence"]):
         block, sequence = np.array(key).tolist()
         parts = {"": group}
-        for name, values in (("country", ["c0", "c1"]), ("age", ["", "old"])):
+        for name, values in (("country", ["c\x1f0", "c\x1f1"]), ("age", ["", "old"])):
             for value in values:
                 parts[f"{name}={value}"] = group[[dict(slices)[name] == value for slices in group["slices"]]]
         for part in sorted(parts):

@@ -1,5 +1,6 @@
 """The columns that drift detection reads of its three inputs, in merge order."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,6 @@ from tidemill.shared.statistics.propensity import label_weights
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 LATENCY = "_latency_ms"
-_SEPARATOR = "\x1f"
 
 
 def floats(column: pa.Array) -> Float64:
@@ -76,7 +76,7 @@ class PairRows:
     """What the other one of champion and challenger said, shape (n,) each; `sequence` is -1 where nobody was tried.
 
     `served_sequence` is of the one that answered; `score` is NaN and `predicted` -1 where the other one has none; `slices` are texts
-    ``column=value``, a unit separator between them; `draw` is NaN in shadow.
+    ``column=value`` as a JSON list, empty where there are none; `draw` is NaN in shadow.
     """
 
     served_sequence: Int64
@@ -203,7 +203,8 @@ def _pairs(batch: pa.RecordBatch) -> PairRows | None:
     sequence = batch.column("other_sequence")
     if sequence.null_count == batch.num_rows:
         return None
-    texts = [_SEPARATOR.join(f"{name}={value}" for name, value in one) if one else "" for one in batch.column("slices").to_pylist()]
+    # As JSON: any character may stand in a value, a separator too.
+    texts = [json.dumps([f"{name}={value}" for name, value in one]) if one else "" for one in batch.column("slices").to_pylist()]
     return PairRows(
         _integers(batch.column("deployment_sequence")),
         _texts(batch.column("other_version")),

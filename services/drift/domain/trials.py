@@ -1,5 +1,6 @@
 """Folds labels of requests that champion and challenger both scored into blocks, each said once its labels have matured."""
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -185,7 +186,7 @@ class Trials:
         table, slices = block.settled()
         groups: dict[str, list[int]] = {}
         for row, text in enumerate(slices):
-            for part in text.split("\x1f") if text else ():
+            for part in json.loads(text) if text else ():
                 groups.setdefault(part, []).append(row)
         parts = [self._trial(part, block.contest, at, start, table[rows]) for part, rows in sorted(groups.items())]
         enough = [one for one in parts if one.counts["labels"] >= LEAST_SLICE_LABELS]

@@ -1,5 +1,6 @@
 """Labels of classes that the champion does not know, of a model that learns its classes: what is told of them, and when they can be learned."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,6 @@ _LEAST_LABELS = 5
 _AGAIN = 1.5
 _NAMES_KEPT = 1_000
 _OTHERS = "other classes"
-_OLD = -1
 
 
 @dataclass(slots=True)
@@ -28,7 +28,8 @@ class UnknownClasses:
     label horizon has passed, it is told as `new_class`, which asks for a training, and again at every half more of them: a training may have been
     skipped, or may have had to leave the class out.
 
-    Memory: 1,000 names; of further ones only the number of labels is kept.
+    Memory: 1,000 names; of further ones only the number of labels is kept. The subject of a finding is the name of a class; one that is called
+    "other classes" stands in quotes, as the others together have that subject.
 
     Parameters
     ----------
@@ -39,10 +40,14 @@ class UnknownClasses:
     ----------
     known
         Classes that the champion answers.
+    nameless
+        Of the window that goes on, labels of names beyond those that are kept.
     days
-        Of the last seven windows: the day, its labels, and those of each unknown class.
+        Of the last seven windows: the day, its labels, those of each unknown class, and those of names beyond.
     requests
-        By class and day of the request, all labels so far; those whose horizon has passed are under -1.
+        By class and day of the request, labels whose horizon has not passed.
+    ripe
+        By class, labels whose horizon has passed: in one number, so that what is never learned does not grow day by day.
     next_ask
         By class, labels at which it is told (again) that they are enough.
     """
@@ -53,8 +58,10 @@ class UnknownClasses:
     known: tuple[str, ...] = ()
     labels: int = 0
     today: Counter[str] = field(default_factory=Counter)
-    days: list[tuple[int, int, dict[str, int]]] = field(default_factory=list)
+    nameless: int = 0
+    days: list[tuple[int, int, dict[str, int], int]] = field(default_factory=list)
     requests: dict[str, Counter[int]] = field(default_factory=dict)
+    ripe: Counter[str] = field(default_factory=Counter)
     next_ask: dict[str, int] = field(default_factory=dict)
 
     def promote(self, classes: Sequence[str]) -> None:
@@ -62,6 +69,7 @@ class UnknownClasses:
         self.known = tuple(classes)
         for name in classes:
             self.requests.pop(name, None)
+            self.ripe.pop(name, None)
             self.next_ask.pop(name, None)
 
     def absorb(self, names: Sequence[str], request_ms: Sequence[int]) -> None:
@@ -71,7 +79,7 @@ class UnknownClasses:
             if name in self.known:
                 continue
             if name not in self.requests and len(self.requests) >= _NAMES_KEPT:
-                self.today[_OTHERS] += 1
+                self.nameless += 1
                 continue
             self.today[name] += 1
             self.requests.setdefault(name, Counter())[asked // _DAY_MS] += 1
@@ -84,38 +92,41 @@ class UnknownClasses:
         horizon_ms
             How old a request must be for its label to be learned from.
         """
-        self.days = [one for one in self.days if one[0] > day - _DAYS] + [(day, self.labels, dict(self.today))]
-        self.labels, self.today = 0, Counter()
+        self.days = [one for one in self.days if one[0] > day - _DAYS] + [(day, self.labels, dict(self.today), self.nameless)]
+        self.labels, self.today, self.nameless = 0, Counter(), 0
         if version is None:
             return []
         return [*self._told(at, version, conditions), *self._enough(at, version, horizon_ms)]
 
     def _told(self, at: Coordinates, version: str, conditions: Conditions) -> list[Finding]:
-        labels = sum(count for _, count, _ in self.days)
+        labels, nameless = sum(one[1] for one in self.days), sum(one[3] for one in self.days)
         week = Counter[str]()
-        for _, _, counts in self.days:
+        for _, _, counts, _ in self.days:
             week.update({name: count for name, count in counts.items() if name not in self.known})
-        lasting = {name for kind, name in conditions.active if kind == "unknown_class"}
-        single = {name for name, count in week.items() if name != _OTHERS and (count >= max(_LEAST_LABELS, _SHARE * labels) or name in lasting)}
-        others = [name for name in week if name not in single]
-        week[_OTHERS] = sum(week[name] for name in others)
+        lasting = {subject for kind, subject in conditions.active if kind == "unknown_class"}
+        named = {_subject(name): name for name in week}
+        single = {one for one, name in named.items() if week[name] >= max(_LEAST_LABELS, _SHARE * labels) or one in lasting}
+        others = [name for one, name in named.items() if one not in single]
         findings: list[Finding] = []
-        for name in sorted(single | {_OTHERS} | lasting):
-            count, bound = week[name], _SHARE_OF_OTHERS if name == _OTHERS else _SHARE
+        for subject in sorted(single | {_OTHERS} | lasting):
+            if subject == _OTHERS:
+                count, bound = sum(week[name] for name in others) + nameless, _SHARE_OF_OTHERS
+                words = f"{len(others):,}{' or more' if nameless else ''} other classes"
+            else:
+                count, bound, words = week[named[subject]] if subject in named else 0, _SHARE, f"class {subject}"
             share = count / labels if labels and count >= _LEAST_LABELS else 0.0
-            words = f"{len(others):,} other classes" if name == _OTHERS else f"class {name}"
             detail = f"{count:,} of {labels:,} labels of {len(self.days)} days ({share:.1%}) are of {words}, unknown to champion {version}"
             evidence = {"labels": float(count), "of_labels": float(labels), "share": share}
             severity: Severity = "alarm" if share > _MOSTLY else "warning"
-            findings += conditions.hold(at, "unknown_class", name, "threshold", share, bound, detail, evidence, severity)
+            findings += conditions.hold(at, "unknown_class", subject, "threshold", share, bound, detail, evidence, severity)
         return findings
 
     def _enough(self, at: Coordinates, version: str, horizon_ms: int) -> list[Finding]:
         findings = []
         for name, by_day in sorted(self.requests.items()):
             old = [asked for asked in by_day if (asked + 1) * _DAY_MS <= at.time_ms - horizon_ms]
-            # In one, so that what is never learned does not grow day by day.
-            count = by_day[_OLD] = sum(by_day.pop(asked) for asked in old)
+            self.ripe[name] += sum(by_day.pop(asked) for asked in old)
+            count = self.ripe[name]
             if count < self.next_ask.get(name, self.least):
                 continue
             self.next_ask[name] = math.ceil(count * _AGAIN)
@@ -128,12 +139,18 @@ class UnknownClasses:
         """State as plain lists, texts and numbers."""
         requests = {name: sorted(by_day.items()) for name, by_day in self.requests.items()}
         return {
-            "known": list(self.known), "labels": self.labels, "today": self.today, "days": self.days, "requests": requests, "next_ask": self.next_ask
+            "known": list(self.known), "labels": self.labels, "today": self.today, "nameless": self.nameless, "days": self.days,
+            "requests": requests, "ripe": self.ripe, "next_ask": self.next_ask,
         }  # fmt: skip
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take the state of a snapshot."""
         self.known, self.labels, self.today = tuple(state["known"]), state["labels"], Counter(state["today"])
-        self.days = [(day, labels, counts) for day, labels, counts in state["days"]]
+        self.nameless = state["nameless"]
+        self.days = [(day, labels, counts, nameless) for day, labels, counts, nameless in state["days"]]
         self.requests = {name: Counter(dict(by_day)) for name, by_day in state["requests"].items()}
-        self.next_ask = dict(state["next_ask"])
+        self.ripe, self.next_ask = Counter(state["ripe"]), dict(state["next_ask"])
+
+
+def _subject(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False) if name == _OTHERS or name.startswith('"') else name

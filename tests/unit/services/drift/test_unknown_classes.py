@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
-from tidemill.services.drift.domain.findings import Finding
+from tidemill.services.drift.domain.conditions import Conditions
+from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.fold import DriftFold, DriftRecord
 from tidemill.services.drift.domain.incident import IncidentUpdate
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows
+from tidemill.services.drift.domain.unknown_classes import UnknownClasses
 from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.kinds.multiclass import Multiclass
 
@@ -100,6 +103,32 @@ def test_a_name_that_comes_once_is_no_news_and_many_such_names_together_are() ->
     assert findings(told(rare)) == []
     typed = [("v1", THREE, {**USUAL, **{f"text {day} {i}": 1 for i in range(8)}}) for day in range(3)]
     assert findings(told(typed)) == [("unknown_class", "other classes", 0)]
+
+
+def test_a_class_that_is_called_as_the_others_together_is_told_by_itself() -> None:
+    days = [("v1", THREE, {**USUAL, "other classes": 30, '"storm"': 12, "hail": 1})] * 2
+    first, quoted = (one for one in told(days) if isinstance(one, Finding) and one.kind == "unknown_class")
+    assert (first.subject, first.evidence["labels"]) == (r'"\"storm\""', 12.0)
+    assert (quoted.subject, quoted.evidence["labels"]) == ('"other classes"', 30.0)
+    many: Day = ("v1", THREE, {**USUAL, "other classes": 4, **{f"text {i}": 4 for i in range(4)}})
+    (together,) = (one for one in told([many]) if isinstance(one, Finding))
+    assert (together.subject, together.evidence["labels"]) == ("other classes", 20.0) and "5 other classes" in together.detail
+
+
+def test_names_beyond_those_that_are_kept_are_counted_with_the_others() -> None:
+    typed: Day = ("v1", THREE, {f"text {i}": 1 for i in range(1_100)})
+    (together,) = (one for one in told([typed]) if isinstance(one, Finding) and one.kind == "unknown_class")
+    assert (together.subject, together.evidence["labels"]) == ("other classes", 1_100.0) and "1,000 or more other classes" in together.detail
+
+
+@pytest.mark.parametrize("first_day", [-40, -3, 100])
+def test_labels_of_requests_before_1970_can_be_learned_from_as_those_after(first_day: int) -> None:
+    own, conditions, enough = UnknownClasses("heat", "truths", 20), Conditions("heat"), list[int]()
+    for day in range(first_day, first_day + 8):
+        own.absorb(["storm"] * 4, [day * DAY] * 4)
+        said = own.close(Coordinates((day + 1) * DAY, 0, 0), "v1", day, conditions, DAY)
+        enough += [day - first_day for one in said if one.kind == "new_class"]
+    assert enough == [5], "four labels a day, whose horizon is over a day after the request's"
 
 
 def test_another_code_list_is_an_alarm() -> None:
