@@ -39,7 +39,10 @@ def typed_column(stream: StreamPlan, field: pa.Field, column: pa.ChunkedArray) -
 def _declared(column: pa.Array, declared: AvroType) -> pa.Array:
     """Hold values against what their Avro type asks for besides their Arrow type."""
     if declared.kind == "enum":
-        strange = pc.and_(pc.invert(pc.is_in(column, pa.array(declared.symbols))), column.is_valid())
+        strange = pc.and_(pc.invert(pc.is_in(column, pa.array(declared.symbols, pa.string()))), column.is_valid())
+        if declared.default is not None:
+            # As a reader whose enum has a default takes an unknown symbol of any writer.
+            return pc.if_else(strange, declared.default, column)
         _first(column, strange, f"expected one of {', '.join(declared.symbols)}")
     elif declared.logical == "uuid":
         strange = pc.invert(pc.match_substring_regex(column, f"^{UUID.pattern}$"))

@@ -10,7 +10,8 @@ from typing import IO, cast
 import pyarrow as pa
 
 _GZIP = b"\x1f\x8b"
-_WIDE = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+# UTF-32 first: it begins as UTF-16 does.
+_WIDE = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _OTHERS = {b"PAR1": "Parquet (name it .parquet)", b"PK\x03\x04": "a ZIP archive, as Excel's workbooks are (save it as CSV)"}
 _HEAD = 4
 
@@ -36,7 +37,7 @@ class FileRows:
 
 
 def open_text(file: Path, kind: str, encoding: str = "utf-8") -> IO[bytes]:
-    """Open a file of text as UTF-8 bytes without a byte order mark, whether it is compressed or UTF-16; what it is, is in its first bytes.
+    """Open a file of text as UTF-8 bytes without a byte order mark, whether it is compressed, UTF-16 or UTF-32; what it is, is in its first bytes.
 
     Parameters
     ----------
@@ -56,8 +57,8 @@ def open_text(file: Path, kind: str, encoding: str = "utf-8") -> IO[bytes]:
     head = _peek(source)
     if head in _OTHERS:
         raise DataSetError(f"{file}: expected {kind}, found {_OTHERS[head]}")
-    if head[:2] in _WIDE:
-        return _transcoded(file, source, _WIDE[head[:2]])
+    if wide := next((encoding for mark, encoding in _WIDE.items() if head.startswith(mark)), None):
+        return _transcoded(file, source, wide)
     if head[:3] == b"\xef\xbb\xbf":
         source.read(3)
         return source
@@ -92,5 +93,5 @@ def _transcoded(file: Path, source: IO[bytes], encoding: str) -> IO[bytes]:
         return io.BytesIO(content.decode(encoding).encode())
     except UnicodeError as error:
         raise DataSetError(
-            f"{file}: expected text in {encoding.upper()}{', as its byte order mark says' if encoding == 'utf-16' else ''}: {error}"
+            f"{file}: expected text in {encoding.upper()}{', as its byte order mark says' if encoding in _WIDE.values() else ''}: {error}"
         ) from error

@@ -98,6 +98,16 @@ def test_what_a_type_does_not_hold_is_refused_with_its_line(tmp_path: Path, fiel
         read(plan, tmp_path, "orders.csv", f"id,at,x\n1,{AT},{cell}\n")
 
 
+def test_a_symbol_that_is_unknown_is_the_enum_s_default_in_every_format(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, [{"name": "x", "type": ["null", {**COLOUR, "default": "BLUE"}], "default": None}])
+    cells = ["GREEN", "RED", None]
+    right = [{"x": "BLUE"}, {"x": "RED"}, {"x": None}]
+    assert read(plan, tmp_path, "orders.csv", f"id,at,x\n1,{AT},GREEN\n2,{AT},RED\n3,{AT},\n") == right
+    lines = [json.dumps({"id": str(i), "at": AT, "x": cell}) for i, cell in enumerate(cells)]
+    assert read(plan, tmp_path, "orders.jsonl", "\n".join(lines)) == right
+    assert read(plan, tmp_path, "orders.parquet", pa.table({"id": ["1", "2", "3"], "at": [AT] * 3, "x": cells})) == right
+
+
 def test_uuids_are_written_in_small_letters_as_the_codecs_write_them(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [{"name": "x", "type": UUID}])
     right = [{"x": "123e4567-e89b-12d3-a456-426614174000"}]

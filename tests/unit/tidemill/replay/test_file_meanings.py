@@ -83,7 +83,7 @@ def test_digits_stay_digit_for_digit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gzip", "gzip under another name"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "gzip", "gzip under another name"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_encodings_compression_and_line_ends_say_the_same(tmp_path: Path, ending: str, encoding: str, line_end: str) -> None:
     lines = ["id,customer,at", f'1,"Jürgen, ""J""",{NEW_YEAR}', "", f"2,ほ,{NEW_YEAR + 1}", ""]
