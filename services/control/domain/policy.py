@@ -6,13 +6,12 @@ from typing import Any
 
 from tidemill.services.control.domain.decision import JournalPlace, decision
 from tidemill.shared.application.schedule import next_instant, schedule_words
+from tidemill.shared.commands.obeyed import ObeyedCommands
 
 _DAY_MS = 86_400_000
 BUDGET_MS = 30 * _DAY_MS
 _ENDED = ("finished", "failed")
-_COMMANDS_REMEMBERED = 10_000
 _LONGEST_ID = 200
-_NEVER = -(2**62)
 CARRIED_OUT = {"retrain": "train", **{name: name for name in ("roll_back", "promote", "step_back", "ab", "pin", "unpin")}}
 """Commands that the retraining worker carries out, and what control asks it for."""
 _COMMANDS = (*CARRIED_OUT, "pause", "resume")
@@ -48,20 +47,17 @@ class _Model:
     ----------
     slot
         The last request, or the last scheduled one that was skipped: the schedule counts from here.
-    commands
-        Ids obeyed, and (journal time, when it was issued) of each, oldest first.
+    obeyed
+        Commands, at journal time.
     spent
         By decision, of the last day: instant of the request, and the seconds of processor time that its training says it took.
-    forgotten
-        When the newest command was issued whose id is not remembered any more; one issued no later may have been obeyed.
     """
 
     policy: Policy
     requests: list[int] = field(default_factory=list)
     paused: bool = False
     slot: int | None = None
-    commands: dict[str, tuple[int, int]] = field(default_factory=dict)
-    forgotten: int = _NEVER
+    obeyed: ObeyedCommands = field(default_factory=ObeyedCommands)
     spent: dict[str, tuple[int, float]] = field(default_factory=dict)
 
 
@@ -125,10 +121,7 @@ class RetrainingDecisions:
         if model is None or problem:
             return [_commanded(record, "refused", now_ms, f"{what}: {problem}")]
         issued = int(record.get("issued_at") or 0)
-        model.commands[cause] = now_ms, issued
-        while len(model.commands) > _COMMANDS_REMEMBERED or model.commands[next(iter(model.commands))][0] <= now_ms - BUDGET_MS:
-            _, old = model.commands.pop(next(iter(model.commands)))
-            model.forgotten = max(model.forgotten, old)
+        model.obeyed.add(cause, issued, now_ms)
         if what in ("pause", "resume"):
             model.paused = what == "pause"
             return [_commanded(record, "obeyed", now_ms, record["reason"])]
@@ -141,8 +134,7 @@ class RetrainingDecisions:
         return {
             name: {
                 "requests": model.requests, "paused": model.paused, "slot": model.slot,
-                "commands": {cause: list(when) for cause, when in model.commands.items()}, "forgotten": model.forgotten,
-                "spent": {decision: list(took) for decision, took in model.spent.items()},
+                **model.obeyed.snapshot(), "spent": {decision: list(took) for decision, took in model.spent.items()},
             }
             for name, model in self._models.items()
         }  # fmt: skip
@@ -153,9 +145,7 @@ class RetrainingDecisions:
             if name in self._models:
                 model = self._models[name]
                 model.requests, model.paused, model.slot = list(saved["requests"]), saved["paused"], saved["slot"]
-                # State written before commands were signed has the time alone.
-                model.commands = {name: (at, 0) if isinstance(at, int) else (at[0], at[1]) for name, at in saved["commands"].items()}
-                model.forgotten = saved.get("forgotten", _NEVER)
+                model.obeyed.load(saved)
                 model.spent = {decision: (at, took_s) for decision, (at, took_s) in saved.get("spent", {}).items()}
 
     def _decide(self, model: _Model, trigger: str, cause: str, at: JournalPlace, reason: str) -> dict[str, Any]:
@@ -190,7 +180,7 @@ def _problem(model: _Model, record: Mapping[str, Any]) -> str:
         return "expected a command_id, by which a repeated command is known, got none"
     if len(cause) > _LONGEST_ID:
         return f"expected a command_id of at most {_LONGEST_ID} characters, got {len(cause)}"
-    if cause in model.commands:
+    if cause in model.obeyed:
         return f"command {cause} was followed before"
     if what in (UNREADABLE, UNSIGNED):
         return str(record["reason"])
@@ -201,8 +191,8 @@ def _problem(model: _Model, record: Mapping[str, Any]) -> str:
         return f"expected a share with ab only, got {share:g}"
     if what == "ab" and not 0 <= share < 1:
         return f"expected a share of the requests above 0 and below 1 (0: the application's), got {share:g}"
-    if issued <= model.forgotten:
-        return f"expected a command newer than those forgotten (issued after {model.forgotten}), got one of {issued}"
+    if issued <= model.obeyed.forgotten:
+        return f"expected a command newer than those forgotten (issued after {model.obeyed.forgotten}), got one of {issued}"
     return ""
 
 

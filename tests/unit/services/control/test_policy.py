@@ -177,6 +177,17 @@ def test_a_copy_of_a_command_that_is_forgotten_is_refused_by_its_age() -> None:
     assert verdicts(restarted.command({**old, "command_id": "newer", "issued_at": 1_001}, 33 * DAY)) == ["requested"]
 
 
+def test_one_command_of_a_host_whose_clock_ran_ahead_holds_back_none_that_come_later() -> None:
+    watched = policy()
+    ahead = {"command_id": "ahead", "model": "m", "command": "resume", "reason": "", "issued_at": 10_000 * DAY}
+    assert verdicts(watched.command(ahead, DAY)) == ["obeyed"]
+    for day in (2, 40, 80):
+        own = {"command_id": f"day {day}", "model": "m", "command": "resume", "reason": "", "issued_at": day * DAY}
+        assert verdicts(watched.command(own, day * DAY)) == ["obeyed"]
+        assert verdicts(watched.command(own, 85 * DAY)) == ["refused"], "it is known by its id or by its time"
+    assert verdicts(watched.command(ahead, 90 * DAY)) == ["refused"]
+
+
 def test_state_from_before_commands_were_signed_is_taken_up() -> None:
     watched = policy()
     watched.command({"command_id": "a", "model": "m", "command": "pause", "reason": ""}, DAY)
