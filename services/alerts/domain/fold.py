@@ -142,7 +142,7 @@ class AlertFold:
                 "began": self.began_ms,
                 "crowded": self._crowded_ms,
                 "history_read": self._history_read_ms,
-                "mutes": self._mutes.snapshot(),
+                **self._mutes.snapshot(),
                 "positions": dict(sorted(self.positions.items())),
                 "series": [series.snapshot() for _, series in sorted(self._series.items())],
                 "kept": self._latest.snapshot(),
@@ -167,7 +167,7 @@ class AlertFold:
         self.positions = read["positions"]
         # States of an earlier version do not say whose clock it is.
         if read.get("clock_kind", self._policy.clock) != self._policy.clock:
-            self._mutes.load([mute for mute in read.get("mutes", []) if mute["until_ms"] is None])
+            self._mutes.load(read, endless=True)
             self._outbox.load(read["groups"], read["outbox"])
             self._outbox.finish()
             return
@@ -175,7 +175,7 @@ class AlertFold:
         self._crowded_ms = read["crowded"]
         # States of an earlier version have no such fields.
         self._history_read_ms = read.get("history_read", -1)
-        self._mutes.load(read.get("mutes", []))
+        self._mutes.load(read)
         series = [Series.load(one) for one in read["series"]]
         self._series = {(one.rule, *one.key): one for one in series if one.rule in self._rules}
         self._latest.load(read["kept"])

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tidemill.shared.application.alerts import Mute
+from tidemill.shared.commands.obeyed import ObeyedCommands
 from tidemill.shared.commands.signing import MUTE_ALERTS, UNMUTE_ALERTS
 from tidemill.shared.instant import utc
 
@@ -44,12 +45,13 @@ class CommandedMute:
 class Mutes:
     """Declared mutes and commanded ones; the latter are state.
 
-    A command that comes again (the same id) changes nothing. A mute that is over is dropped.
+    A command that comes again (the same id), also as a copy long after, changes nothing. A mute that is over is dropped.
     """
 
     def __init__(self, declared: Sequence[Mute] = ()) -> None:
         self._declared = tuple(declared)
         self._commanded: dict[str, CommandedMute] = {}
+        self._obeyed = ObeyedCommands()
 
     def covers(self, rule: str, model: str, now_ms: int) -> bool:
         """Whether alerts of a rule for a model (empty: none) are muted at an instant."""
@@ -76,6 +78,12 @@ class Mutes:
         if command["command"] not in (MUTE_ALERTS, UNMUTE_ALERTS):
             return None
         rules, model = patterns(command["rules"]), command["model"] or "*"
+        cause, issued = command["command_id"], int(command.get("issued_at") or 0)
+        if cause in self._obeyed or cause in self._commanded:
+            return f"{_what(rules, model)}: this command was followed before"
+        if issued <= self._obeyed.forgotten:
+            return f"{_what(rules, model)}: the command is no newer than those forgotten, and may have been followed before"
+        self._obeyed.add(cause, issued, now_ms)
         who, why = command["operator"] or "an unnamed operator", command["reason"] or "no reason given"
         if command["command"] == UNMUTE_ALERTS:
             ended = [one for one in self._commanded.values() if fnmatchcase(one.model, model) and all(_any(rule, rules) for rule in one.rules)]
@@ -84,22 +92,28 @@ class Mutes:
             what = "; ".join(f"{_what(one.rules, one.model)}, muted by {one.operator or 'an unnamed operator'}" for one in ended)
             what = what or f"nothing, as no command mutes {_what(rules, model)}"
             return f"{who} unmuted {what}: {why}"
-        if command["command_id"] in self._commanded:
-            return f"{_what(rules, model)}: muted by this command already"
         until = begin_ms + command["duration_ms"] if command["duration_ms"] > 0 else None
         if until is not None and until <= now_ms:
             return f"{_what(rules, model)}: the mute was over before its command was read"
-        self._commanded[command["command_id"]] = CommandedMute(command["command_id"], rules, model, until, command["operator"], command["reason"])
+        self._commanded[cause] = CommandedMute(cause, rules, model, until, command["operator"], command["reason"])
         end = "it is unmuted" if until is None else utc(until).isoformat(timespec="seconds")
         return f"{who} muted {_what(rules, model)} until {end}: {why}"
 
-    def snapshot(self) -> list[dict[str, Any]]:
+    def snapshot(self) -> dict[str, Any]:
         """State as plain lists, texts and numbers."""
-        return [{**asdict(one), "rules": list(one.rules)} for one in self._commanded.values()]
+        return {"mutes": [{**asdict(one), "rules": list(one.rules)} for one in self._commanded.values()], "obeyed": self._obeyed.snapshot()}
 
-    def load(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Take the state of a snapshot."""
-        self._commanded = {one.command_id: one for one in map(CommandedMute.load, state)}
+    def load(self, state: Mapping[str, Any], *, endless: bool = False) -> None:
+        """Take the state of a snapshot; one of an earlier version has no such fields.
+
+        Parameters
+        ----------
+        endless
+            Of the mutes, only those that have no end: the clock is another one.
+        """
+        mutes = map(CommandedMute.load, state.get("mutes", []))
+        self._commanded = {one.command_id: one for one in mutes if one.until_ms is None or not endless}
+        self._obeyed.load(state.get("obeyed", {}))
 
 
 def patterns(rules: str) -> tuple[str, ...]:

@@ -68,6 +68,27 @@ def test_a_mute_survives_a_restart_and_a_command_that_is_read_again_changes_noth
     assert sent(again) == [("drifting", "fraud", "repeated"), ("other", "fraud", "repeated")]
 
 
+@pytest.mark.parametrize("duration_ms", [0, 240 * HOUR])
+def test_a_copy_of_a_signed_mute_mutes_nothing_after_it_is_over(duration_ms: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever can write to the topic can copy what an operator signed."""
+    one, day = drifting(), 24 * HOUR
+    mute, unmute = order(0, 0, rules="*", duration_ms=duration_ms), order(1, 2 * HOUR, UNMUTE_ALERTS, rules="*")
+    one.order([mute, unmute], at_clock=False)
+    again = fold(rule("drifting", **EVENT), rule("other", **EVENT))
+    again.load(one.snapshot())
+    again.tick(3 * day)
+    again.order([mute._replace(offset=2)], at_clock=False)
+    again.take("drift", [drift(0, 3 * day)])
+    assert len(sent(again)) == 2
+    assert told(again)[-3].summary == "*: this command was followed before"
+    # Its id is forgotten, its time is not.
+    monkeypatch.setattr("tidemill.shared.commands.obeyed._MOST", 5)
+    for number in range(6):
+        again.order([order(3 + number, 4 * day + number, UNMUTE_ALERTS, rules="nothing")], at_clock=False)
+    again.order([mute._replace(offset=20_000)], at_clock=False)
+    assert "no newer than those forgotten" in told(again)[-1].summary
+
+
 @pytest.mark.parametrize(("at_clock", "sends"), [(True, 0), (False, 2)])
 def test_in_a_replay_a_mute_lasts_for_journal_time_live_from_the_instant_of_the_command(at_clock: bool, sends: int) -> None:
     one = drifting()
