@@ -85,8 +85,10 @@ class Shop:
         self.sent[stream] += count
         return names if good else []
 
-    def say(self, stream: str, key: bytes = KEY, command: str = RESUME_STREAM, record: dict[str, Any] | None = None) -> dict[str, Any]:
-        said = record or signed_command(key, stream, command, "the producer is mended")
+    def say(
+        self, stream: str, key: bytes = KEY, command: str = RESUME_STREAM, record: dict[str, Any] | None = None, issued_ms: int | None = None
+    ) -> dict[str, Any]:
+        said = record or signed_command(key, stream, command, "the producer is mended", issued_at=issued_ms)
         self.sink.publish("shop-commands", stream.encode(), self.command.encode(said))
         return said
 

@@ -5,7 +5,6 @@ Nothing waits for it, and it decides nothing: it runs on faust-streaming, at lea
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 
 import faust
 
+from tidemill.services.alerts.alert_clock import AlertClock
 from tidemill.services.alerts.app import AgentInput, build_app
 from tidemill.services.alerts.channels.channel import Channel
 from tidemill.services.alerts.channels.log_channel import LogChannel
@@ -80,6 +80,7 @@ class AlertService:
         self._key = settings.commands.secret()
         self._topics = Topics(application.app, ())
         self._replay = settings.ingestion.clock == "replay"
+        self._clock = AlertClock()
         self._state_codec = self._codec(self._topics.alert_state, "AlertState")
         declared = declared_channels(application, replay=self._replay)
         self._channels = {name: self._channel(name, channel) for name, channel in declared.items()}
@@ -110,7 +111,7 @@ class AlertService:
 
         async def take(source: AgentSource, records: Sequence[AlertInput]) -> None:
             await started.wait()
-            await self._tick(desk)
+            await self._tick(desk, [record.time_ms for record in records] if source != "commands" else [])
             if source == "commands":
                 await desk.order(
                     [one if self._is_for_alerts(one) else one._replace(fields={"command": ""}) for one in records], at_clock=self._replay
@@ -177,8 +178,9 @@ class AlertService:
         return False
 
     def _expect_stages(self) -> None:
-        self._fold.tick(_now_ms())
-        self._fold.ages_from_ms = _now_ms() + _CATCHING_UP_MS
+        now_ms = self._clock.now_ms()
+        self._fold.tick(now_ms)
+        self._fold.ages_from_ms = now_ms + _CATCHING_UP_MS
         for stage in self._application.stages:
             for partition in range(1 if stage in _ONE_TASK else self._application.partitions):
                 self._fold.expect("progress", self._topics.progress(stage), partition, {"stage": stage, "partition": partition})
@@ -191,10 +193,10 @@ class AlertService:
             await asyncio.sleep(self._settings.alerts.tick_s)
         raise RuntimeError(f"faust has ended: {app.crash_reason!r}") from app.crash_reason
 
-    async def _tick(self, desk: AlertDesk) -> None:
+    async def _tick(self, desk: AlertDesk, times_ms: Sequence[int] = ()) -> None:
         """Live, the clock is the host's; in a replay records alone move it."""
         if not self._replay:
-            await desk.tick(_now_ms())
+            await desk.tick(self._clock.now_ms(times_ms))
 
     async def _publish(self, app: faust.App, topic: str, key: bytes, value: bytes, timestamp_ms: int | None) -> None:
         await app.producer.send_and_wait(topic, key, value, 0, None if timestamp_ms is None else timestamp_ms / 1000, None)
@@ -257,7 +259,3 @@ def _last_record(reader: Reader, place: TopicPartition) -> int | None:
 def declared_channels(application: Application, *, replay: bool) -> dict[str, AlertChannel]:
     """Return the webhooks and mails that are sent: in a replay those only that say so."""
     return {name: channel for name, channel in application.alerts.channels.items() if channel.in_replay or not replay}
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

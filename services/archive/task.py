@@ -165,11 +165,11 @@ class ArchiveTask(MergingTask):
         self.read(inputs)
         self.merge.release()
         if self._flushed_ms is None:
-            self._flushed_ms = context.now_ms
+            self._flushed_ms = context.elapsed_ms
         is_much = self._buffered >= self._flush_rows or self._buffered_bytes >= self._flush_bytes
-        if is_much or context.now_ms - self._flushed_ms >= self._flush_ms or self._is_awaited() or is_last:
+        if is_much or context.elapsed_ms - self._flushed_ms >= self._flush_ms or self._is_awaited() or is_last:
             self._flush()
-            self._flushed_ms = context.now_ms
+            self._flushed_ms = context.elapsed_ms
         return Step([], self._positions, self.coverage)
 
     @property

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,7 @@ from tidemill.services.cli.plan import plan
 from tidemill.services.cli.reproduce import reproduce
 from tidemill.services.cli.resume import resume
 from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
+from tidemill.services.cli.text_guard import strange_bytes
 from tidemill.services.cli.trace import trace
 from tidemill.shared.application.errors import ApplicationError
 from tidemill.shared.version import CODE_VERSION
@@ -211,6 +213,9 @@ def _text(value: object) -> str:
 
 def main() -> None:
     """Run the command line."""
+    if problem := strange_bytes(sys.argv[1:], os.environ):
+        errors.print(problem, markup=False, soft_wrap=True)
+        sys.exit(2)
     app()
 
 

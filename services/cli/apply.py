@@ -8,6 +8,7 @@ import typer
 
 from tidemill.services.cli.run_option import RunFolder, run_folder
 from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
+from tidemill.shared.regular_file import regular_file
 
 
 def apply(
@@ -40,7 +41,8 @@ def apply(
     name = read_plan(application).application.app
     with failures():
         try:
-            made = apply_to_run(run_folder(name, run, os.environ), application, plan.read_text(encoding="utf-8") if plan is not None else None)
+            text = None if plan is None else regular_file(plan).read_text(encoding="utf-8", errors="replace")
+            made = apply_to_run(run_folder(name, run, os.environ), application, text)
         except (ChangeRefusedError, PlanFileError) as problem:
             errors.print(str(problem), markup=False, soft_wrap=True, highlight=False)
             raise typer.Exit(1) from problem

@@ -1,5 +1,6 @@
 """What every command shares: where it prints, how it reads an application, how it says that something went wrong."""
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ errors = SafeConsole(stderr=True)
 Value = TypeVar("Value")
 ApplicationFolder = Annotated[Path, typer.Argument(metavar="APPLICATION", help="Folder with app.yaml.", exists=True, file_okay=False)]
 NOT_WELL = 3
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def read_plan(application: Path) -> "Plan":
@@ -79,6 +81,9 @@ def failures() -> Iterator[None]:
         errors.print("Somebody else has begun the same; what was done until then is done, and nothing twice.", markup=False, soft_wrap=True)
         raise typer.Exit(1) from problem
     except OSError as problem:
+        if problem.errno in _FULL:
+            errors.print(f"expected room on the disk, found none: {problem.strerror}", markup=False, soft_wrap=True)
+            raise typer.Exit(1) from problem
         if problem.filename is None:
             raise
         words = f"expected a path that can be read or written, found {problem.filename}: {problem.strerror}"

@@ -28,19 +28,19 @@ class Explainers:
         self._loaded: OrderedDict[tuple[str, str], Explainer] = OrderedDict()
         self._missing_until_ms: dict[tuple[str, str], int] = {}
 
-    def of(self, model: str, version: str, now_ms: int) -> Explainer | None:
+    def of(self, model: str, version: str, elapsed_ms: int) -> Explainer | None:
         """Return a version's explainer, None where it is not to be had; raises TransientError when the store does not answer."""
         name = (model, version)
         if name in self._loaded:
             self._loaded.move_to_end(name)
             return self._loaded[name]
-        if now_ms < self._missing_until_ms.get(name, now_ms):
+        if elapsed_ms < self._missing_until_ms.get(name, elapsed_ms):
             return None
         try:
             explainer = Explainer(artifact_of(self._artifacts, model, version))
         except (ArtifactError, UnknownVersionError) as problem:
             _LOG.warning("a version cannot be explained", extra={"model": model, "version": version, "error": str(problem)})
-            self._missing_until_ms[name] = now_ms + _LOOK_AGAIN_MS
+            self._missing_until_ms[name] = elapsed_ms + _LOOK_AGAIN_MS
             return None
         self._missing_until_ms.pop(name, None)
         self._loaded[name] = explainer

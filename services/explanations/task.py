@@ -72,7 +72,7 @@ class ExplanationsTask(MergingTask):
         self.read(inputs)
         released = self.merge.release()
         vectors = self._passed(released)
-        emissions = self._explained(released, vectors, context.now_ms)
+        emissions = self._explained(released, vectors, context.elapsed_ms)
         self.cover()
         return Step(emissions, self.merge.positions(), self.coverage)
 
@@ -115,7 +115,7 @@ class ExplanationsTask(MergingTask):
         self._last = vectors.slice(max(0, vectors.num_rows - 1))
         return vectors
 
-    def _explained(self, released: Released, vectors: pa.RecordBatch, now_ms: int) -> list[Emission]:
+    def _explained(self, released: Released, vectors: pa.RecordBatch, elapsed_ms: int) -> list[Emission]:
         explanations, keys = [], []
         for batch, own_keys, rows in _of_topic(released, self._plan.topics.predictions):
             models = np.asarray(batch.column("model").to_pylist(), object)[rows]
@@ -131,7 +131,7 @@ class ExplanationsTask(MergingTask):
         has_vector = offsets[places] == wanted if len(offsets) else np.zeros(len(wanted), np.bool_)
         parts, order = [], []
         for name, version, rows in _versions(predictions):
-            explainer = None if version == "default" else self._explainers.of(name, version, now_ms)
+            explainer = None if version == "default" else self._explainers.of(name, version, elapsed_ms)
             own = vectors.take(pa.array(np.where(has_vector, places, 0)[rows])) if len(offsets) else self._no_vector
             parts.append(explain_predictions(predictions.take(pa.array(rows)), own, has_vector[rows], explainer, self._top[name]))
             order.append(rows)

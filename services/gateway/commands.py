@@ -4,12 +4,13 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Protocol
 
-from fastapi import APIRouter, HTTPException, Path, Request
+from fastapi import APIRouter, HTTPException, Request
 from prometheus_client import Counter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tidemill.services.gateway.admission import holder_of
 from tidemill.services.gateway.features import Problem
+from tidemill.services.gateway.path_names import path_name
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.commands.signing import RESUME_STREAM
 
@@ -22,7 +23,7 @@ def _unicode(text: str) -> str:
     return text
 
 
-_WITH_VERSION = ("promote", "step_back", "ab", "roll_back", "pin")
+WITH_VERSION = ("promote", "step_back", "ab", "roll_back", "pin")
 
 
 class CommandQuestion(BaseModel):
@@ -49,11 +50,11 @@ class CommandQuestion(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> "CommandQuestion":
-        if self.version and self.command not in _WITH_VERSION:
+        if self.version and self.command not in WITH_VERSION:
             raise ValueError(f"expected a version with roll_back, promote, step_back, ab and pin only, got one with {self.command}")
         if self.command == "ab" and not self.version:
             raise ValueError("expected the version that is compared with what serves (version), got none")
-        if self.serving and self.command not in (*_WITH_VERSION, "unpin"):
+        if self.serving and self.command not in (*WITH_VERSION, "unpin"):
             raise ValueError(f"expected serving with roll_back, promote, step_back, ab, pin and unpin only, got it with {self.command}")
         if self.share is not None and self.command != "ab":
             raise ValueError(f"expected a share with ab only, got one with {self.command}")
@@ -113,7 +114,7 @@ class CommandDesk(Protocol):
 def commands_router(plan: Plan, desk: CommandDesk, counted: Counter) -> APIRouter:
     """Return ``POST /v1/models/{model}/commands``."""
     router = APIRouter(tags=["operation"])
-    names = ", ".join(plan.models)
+    names, pausing = ", ".join(plan.models), [name for name, one in plan.streams.items() if one.pauses_on_flood]
 
     def refused(status: int, detail: str) -> HTTPException:
         counted.labels("commands", str(status)).inc()
@@ -138,7 +139,7 @@ def commands_router(plan: Plan, desk: CommandDesk, counted: Counter) -> APIRoute
         responses={404: {"model": Problem}, 503: {"model": Problem}},
     )
     async def command(
-        model: Annotated[str, Path(description=f"This application has {names}.")], question: CommandQuestion, request: Request
+        model: Annotated[str, path_name(f"This application has {names}.", plan.models)], question: CommandQuestion, request: Request
     ) -> CommandAnswer:
         """Sign a command and write it to the control plane's topic, in the name of the token's holder.
 
@@ -155,7 +156,7 @@ def commands_router(plan: Plan, desk: CommandDesk, counted: Counter) -> APIRoute
         responses={404: {"model": Problem}, 409: {"model": Problem}, 503: {"model": Problem}},
     )
     async def resume(
-        stream: Annotated[str, Path(description="One that declares `on_flood: pause`.")], question: ResumeQuestion, request: Request
+        stream: Annotated[str, path_name("One that declares `on_flood: pause`.", pausing)], question: ResumeQuestion, request: Request
     ) -> CommandAnswer:
         """Sign a command and write it to the topic of commands; ingestion follows it, in all partitions."""
         if stream not in plan.streams:

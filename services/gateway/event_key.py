@@ -4,6 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tidemill.services.gateway.derived_key import DerivedKey
 from tidemill.shared.application.debezium import changed_row
 from tidemill.shared.application.plan import StreamPlan
 from tidemill.shared.avro.arrow_types import leaf_type
@@ -14,16 +15,26 @@ _PARSE = json_parser()
 
 
 class EventKey:
-    """Finds the key of a stream's events and writes it as ingestion does: `tidemill.shared.avro.key_text`."""
+    """Finds the key of a stream's events and writes it as ingestion does: `tidemill.shared.avro.key_text`.
+
+    Attributes
+    ----------
+    is_derived
+        Whether an expression makes it of the event's fields.
+    """
 
     def __init__(self, stream: StreamPlan) -> None:
         self._name, self._is_change = stream.key, stream.envelope is not None
-        self._is_derived = stream.key not in stream.user_arrow.names
+        self.is_derived = stream.key not in stream.user_arrow.names
+        # A change of Debezium would first have to be read as Kafka Connect writes it, which ingestion does.
+        self._derived = DerivedKey(stream) if self.is_derived and not self._is_change else None
         self._kind = stream.entry_arrow.field(stream.key).type
         self._is_uuid = leaf_type(stream.entry_schema, stream.key).logical == "uuid"
 
     def of(self, value: bytes) -> bytes:
         """Return an event's partition key; ValueError for what ingestion could not place."""
+        if self._derived is not None:
+            return self._derived.of(value).encode()
         try:
             event = _PARSE(value.decode())
         except (UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -32,7 +43,11 @@ class EventKey:
             raise ValueError(f"expected one JSON object, got {type(event).__name__}")
         given = self._given(changed_row(event) if self._is_change else event)
         if given is None:
-            way_out = ", which ingestion derives; publish to Kafka with it as the record's key" if self._is_derived else ", which is missing or null"
+            way_out = (
+                ", which ingestion derives of a change; publish to Kafka with it as the record's key"
+                if self.is_derived
+                else ", which is missing or null"
+            )
             raise ValueError(f"expected the partition key {self._name}{way_out}")
         if self._is_change and isinstance(given, str) and pa.types.is_decimal(self._kind):
             raise ValueError(f"partition key {self._name}: expected a number, got a text, which may be base64; publish the change to Kafka")

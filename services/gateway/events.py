@@ -4,12 +4,13 @@ import asyncio
 import logging
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path, Request
+from fastapi import APIRouter, HTTPException, Request
 from prometheus_client import Counter
 
 from tidemill.services.gateway.bodies import LARGE_BYTES
 from tidemill.services.gateway.event_key import EventKey
 from tidemill.services.gateway.features import Problem
+from tidemill.services.gateway.path_names import path_name
 from tidemill.services.gateway.publisher import EventTooLargeError, Publisher
 from tidemill.services.gateway.topic_limits import TopicLimits
 from tidemill.shared.application.plan import Plan
@@ -41,7 +42,7 @@ def events_router(plan: Plan, publisher: Publisher, limits: TopicLimits, counted
         },
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}},
     )
-    async def events(stream: Annotated[str, Path(description=f"This application has {names}.")], request: Request) -> dict[str, Any]:
+    async def events(stream: Annotated[str, path_name(f"This application has {names}.", plan.streams)], request: Request) -> dict[str, Any]:
         """Publish one event; 202 once all replicas have it.
 
         Ingestion judges it as it judges every other: what it refuses becomes a dead letter, not an error here.
@@ -51,9 +52,9 @@ def events_router(plan: Plan, publisher: Publisher, limits: TopicLimits, counted
             raise refused(404, f"expected a stream of the application ({names}), got {stream}")
         try:
             value = _text(await request.body())
-            # Parsing a megabyte takes ten milliseconds, in which nobody else would be answered.
+            # Parsing a megabyte takes ten milliseconds, an expression one: nobody else would be answered meanwhile.
             key_of = keys[stream].of
-            key = key_of(value) if len(value) < LARGE_BYTES else await asyncio.to_thread(key_of, value)
+            key = key_of(value) if len(value) < LARGE_BYTES and not keys[stream].is_derived else await asyncio.to_thread(key_of, value)
         except ValueError as error:
             raise refused(422, str(error)) from error
         if len(key) + len(value) > limits.of(chosen.topic):

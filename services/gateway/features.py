@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 from pydantic.config import JsonDict
 
 from tidemill.services.gateway.entity_keys import EntityKeys, Key
+from tidemill.services.gateway.path_names import path_name
 from tidemill.shared.avro.key_text import KeyTextError
 from tidemill.shared.instant import utc
 from tidemill.shared.online_store.layout import EntityLayout, UnknownEntityError
@@ -126,7 +127,7 @@ def features_router(reader: FeatureReader, keys: EntityKeys, counted: Counter) -
     """Return ``GET /v1/features/{entity}/{key}`` and ``POST /v1/features/{entity}``."""
     router = APIRouter(tags=["features"])
     known = ", ".join(reader.layouts) or "none: the application has no views"
-    entity_path = Path(description=f"Kind of entity; this application has {known}.")
+    entity_path = path_name(f"Kind of entity; this application has {known}.", reader.layouts)
     problems: dict[int | str, dict[str, Any]] = {
         404: {"model": Problem, "description": "The application has no views of such an entity."},
         422: {"description": "The keys are not what was expected."},

@@ -8,10 +8,10 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Literal
 
-from tidemill.services.ingestion.json_events import JsonDecoder
 from tidemill.shared.application.debezium import EnvelopePlan, unwrapped
 from tidemill.shared.avro.arrow_types import leaves
 from tidemill.shared.avro.connect_types import INSTANTS_AS_TEXT, LOGICAL, NOT_CARRIED
+from tidemill.shared.avro.json_events import JsonDecoder
 from tidemill.shared.avro.json_text import shown
 from tidemill.shared.avro.json_values import JsonForm, decimal_value
 from tidemill.shared.avro.schema_tree import parse_record

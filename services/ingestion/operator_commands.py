@@ -45,7 +45,9 @@ class OperatorCommands:
                 _LOG.warning("a command to resume a stream is not followed: its signature is missing or wrong", extra=place)
             elif command["model"] not in self._streams:
                 _LOG.warning("a command to resume a stream is not followed: there is no such stream", extra=place)
+            elif not command["command_id"]:
+                _LOG.warning("a command to resume a stream is not followed: it has no command_id, by which a repeated one is known", extra=place)
             else:
                 _LOG.warning("told to resume %s", command["model"], extra={**place, "command_id": command["command_id"], "reason": command["reason"]})
-                resumed.append(Resume(command["model"], command["issued_at"]))
+                resumed.append(Resume(command["model"], command["command_id"], command["issued_at"]))
         return resumed

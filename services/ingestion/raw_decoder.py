@@ -7,10 +7,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.services.ingestion.connect_json import DebeziumJsonDecoder
-from tidemill.services.ingestion.json_events import JsonDecoder
 from tidemill.shared.application.debezium import EnvelopePlan
 from tidemill.shared.avro.columns import ColumnDecoder, DecodedColumns
 from tidemill.shared.avro.connect_types import with_logical_types
+from tidemill.shared.avro.json_events import JsonDecoder
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.errors import InvalidRecord
 from tidemill.shared.log.packed import Packed, taken

@@ -15,7 +15,6 @@ from tidemill.services.ingestion.domain.core import FARTHEST_AHEAD_MS, Ingestion
 from tidemill.services.ingestion.domain.debezium import Unwrapper
 from tidemill.services.ingestion.domain.entry_proof import EntryProof
 from tidemill.services.ingestion.domain.fresh_look import FreshLook
-from tidemill.services.ingestion.domain.host_clock import HostClock
 from tidemill.services.ingestion.domain.identity_hash import KEY_BYTES
 from tidemill.services.ingestion.domain.journal_run import PauseMark
 from tidemill.services.ingestion.domain.raw import ENDS, CleanRows, RawChunk
@@ -39,6 +38,7 @@ from tidemill.shared.log.flow import Flow
 from tidemill.shared.log.heartbeat import END_OF_STREAM_KEY, is_heartbeat
 from tidemill.shared.log.packed import Packed
 from tidemill.shared.log.records import Checkpoint, Coverage, Records, StateEntry, Step, TopicPartition
+from tidemill.shared.runner.clock_steps import HostClock
 from tidemill.shared.runner.task import StepContext, Task, TaskInputs
 from tidemill.shared.version import CODE_VERSION
 
@@ -170,14 +170,14 @@ class IngestionTask(Task):
         farthest_ms = now_ms + FARTHEST_AHEAD_MS if context.steady_ms is not None else None
         for stream, partition, rows in taken:
             self._core.add(stream, partition, rows, latest_ms, farthest_ms)
-        resumed = [PauseMark(stream, paused=False) for stream in self._flows.resume(self._heard(inputs))]
+        resumed = [PauseMark(stream, paused=False) for stream in self._followed(inputs, now_ms)]
         resumed_ms = self._core.mark_ms() if resumed else 0
         held = self._flows.paused
         idle: set[tuple[str, int]] = set()
         tick = None
         if live:
             caught_up = {(name, p) for name, p in self._core.inputs if TopicPartition(self._plan.streams[name].topic, p) in context.caught_up}
-            stale = self._look.stale(now_ms if context.steady_ms is None else context.steady_ms, reads=bool(taken))
+            stale = self._look.stale(now_ms if context.steady_ms is None else context.elapsed_ms, reads=bool(taken))
             idle = (set() if stale else caught_up) | {(name, p) for name, p in self._core.inputs if name in held}
             if not taken and len(idle) == len(self._core.inputs) and now_ms - self._core.journal_time_ms >= self._tick_ms:
                 tick = now_ms
@@ -204,6 +204,13 @@ class IngestionTask(Task):
     def versions(self) -> Mapping[str, str]:
         """Code and form of the state. Ids are kept by stream, so another application version goes on with them."""
         return {"code": CODE_VERSION, "state": STATE_VERSION}
+
+    def _followed(self, inputs: Sequence[Records], now_ms: int) -> list[str]:
+        """Return the streams that go on."""
+        followed = self._flows.resume(self._heard(inputs), now_ms)
+        for word, obstacle in followed.refused:
+            _LOG.warning("a command to resume %s is not followed: %s", word.stream, obstacle, extra={"command_id": word.command_id})
+        return followed.resumed
 
     def _heard(self, inputs: Sequence[Records]) -> list[Resume]:
         """Return what operators say, and note how far it is read."""

@@ -72,19 +72,19 @@ class DeployedModels:
             self.newest[record["model"]] = {name: record[name] for name in _REVISED}
         self.serving = {name: self._revised(name, serving) for name, serving in self.serving.items()}
 
-    def try_again(self, now_ms: int) -> None:
+    def try_again(self, elapsed_ms: int) -> None:
         """Load what could not be loaded: a share may lag behind, a volume come late, a damaged file be repaired."""
         for name, serving in list(self.serving.items()):
             lifecycle = self._lifecycles.of(name)
-            if serving.reason == FAILED and lifecycle.champion is not None and self._is_due(name, now_ms, challenger=False):
+            if serving.reason == FAILED and lifecycle.champion is not None and self._is_due(name, elapsed_ms, challenger=False):
                 again = self._loaded(name, lifecycle.champion)
-                self._tried(name, again, now_ms, challenger=False)
+                self._tried(name, again, elapsed_ms, challenger=False)
                 self.serving[name] = replace(self._revised(name, again), challenge=serving.challenge)
             challenge = serving.challenge
-            if challenge is not None and challenge.serving.reason == FAILED and self._is_due(name, now_ms, challenger=True):
+            if challenge is not None and challenge.serving.reason == FAILED and self._is_due(name, elapsed_ms, challenger=True):
                 tried = self._challenge(name, lifecycle.challenger)
                 if tried is not None:
-                    self._tried(name, tried.serving, now_ms, challenger=True)
+                    self._tried(name, tried.serving, elapsed_ms, challenger=True)
                 self.serving[name] = replace(self.serving[name], challenge=tried)
 
     def _challenge(self, name: str, challenger: Challenger | None) -> Challenge | None:
@@ -100,16 +100,16 @@ class DeployedModels:
             _LOG.warning("the store of models does not answer", extra={"model": name, "version": deployment.version, "error": str(problem)})
             return Serving(deployment.version, deployment.sequence, deployment.threshold, None, FAILED)
 
-    def _is_due(self, name: str, now_ms: int, *, challenger: bool) -> bool:
-        return now_ms >= self._due.setdefault((name, challenger), (now_ms + _FIRST_RETRY_MS, _FIRST_RETRY_MS))[0]
+    def _is_due(self, name: str, elapsed_ms: int, *, challenger: bool) -> bool:
+        return elapsed_ms >= self._due.setdefault((name, challenger), (elapsed_ms + _FIRST_RETRY_MS, _FIRST_RETRY_MS))[0]
 
-    def _tried(self, name: str, tried: Serving, now_ms: int, *, challenger: bool) -> None:
+    def _tried(self, name: str, tried: Serving, elapsed_ms: int, *, challenger: bool) -> None:
         if tried.reason != FAILED:
             _LOG.warning("model is served at last", extra={"model": name, "version": tried.version})
             del self._due[name, challenger]
             return
         longer_ms = min(2 * self._due[name, challenger][1], _LONGEST_RETRY_MS)
-        self._due[name, challenger] = now_ms + longer_ms, longer_ms
+        self._due[name, challenger] = elapsed_ms + longer_ms, longer_ms
 
     def _revised(self, name: str, serving: Serving) -> Serving:
         """Return what serves, with the model's newest revision if that is of its version."""

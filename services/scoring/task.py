@@ -24,6 +24,7 @@ from tidemill.shared.merge.merge import MergeInput, Released
 from tidemill.shared.merge.merging_task import MergingTask, decoded
 from tidemill.shared.models.artifacts import ArtifactStore
 from tidemill.shared.observability.metrics import Metrics
+from tidemill.shared.runner.clock_steps import STEP_MS, HostClock
 from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.version import CODE_VERSION
 
@@ -88,6 +89,7 @@ class ScoringTask(MergingTask):
         self._deployment = message_codec(registry, topics.deployments, "deployment")
         self._revision = message_codec(registry, topics.revisions, "revision")
         self._models = DeployedModels(plan, artifacts)
+        self._host_clock = HostClock(STEP_MS)
         self._latency = LatencySwitch(plan.models.values() if live else ())
         self._metrics = metrics
         self._degraded: Counter[tuple[str, str]] = Counter()
@@ -115,11 +117,12 @@ class ScoringTask(MergingTask):
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Switch models if the log says so, then answer."""
         self.read(inputs)
-        self._models.try_again(context.now_ms)
+        self._models.try_again(context.elapsed_ms)
         emissions: list[Emission] = []
         released = self.merge.release()
         runs = [(run, *run.payload) for run in released.runs()]
-        serving = self._in_time([int64_ms(batch.column("_journal_time"))[run.rows].min() for run, batch, _ in runs if len(run.rows)], context.now_ms)
+        oldest_ms = [int64_ms(batch.column("_journal_time"))[run.rows].min() for run, batch, _ in runs if len(run.rows)]
+        serving = self._in_time(oldest_ms, self._now_ms(context, oldest_ms))
         for run, batch, keys in runs:
             if len(run.rows) < batch.num_rows or not (run.rows == np.arange(len(run.rows))).all():
                 batch, keys = batch.take(run.rows), taken(keys, run.rows)
@@ -201,6 +204,15 @@ class ScoringTask(MergingTask):
             return []
         values = [self._scoring_time.encode(record) for record in over]
         return [Emission(self._plan.topics.scoring_times, self._partition, [record["model"].encode() for record in over], values)]
+
+    def _now_ms(self, context: StepContext, times_ms: Sequence[int]) -> int:
+        """Return the host's time without its steps: after one of hours forward every request would seem to have waited for as long."""
+        if context.steady_ms is None:
+            return context.now_ms
+        now_ms, step = self._host_clock.read(context.now_ms, context.steady_ms, np.array(times_ms, np.int64))
+        if step is not None:
+            (_LOG.warning if step.followed else _LOG.error)("partition %d: %s", self._partition, step)
+        return now_ms
 
     def _in_time(self, oldest_ms: Sequence[int], now_ms: int) -> Mapping[str, Serving]:
         """Return what answers a step's requests: the fallback where they have waited too long."""

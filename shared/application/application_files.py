@@ -22,7 +22,8 @@ def application_files(folder: Path) -> list[Path]:
     files = [folder / "app.yaml", *(file for section in SECTIONS for file in (folder / section).glob("*.yaml"))]
     files += [folder / stream.schema_file for stream in application.streams.values()]
     if any(is_own(family) for model in application.models.values() for family in model.training.families):
-        files += [file for file in folder.rglob("*.py") if not any(part.startswith((".", "__pycache__")) for part in file.relative_to(folder).parts)]
+        modules = (file for file in folder.rglob("*.py") if file.is_file())
+        files += [file for file in modules if not any(part.startswith((".", "__pycache__")) for part in file.relative_to(folder).parts)]
     return sorted({Path(os.path.abspath(file)) for file in files})
 
 

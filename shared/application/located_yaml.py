@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.regular_file import regular_file
 
 _SCALARS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
     (re.compile(r"~|null|Null|NULL|"), lambda _: None),
@@ -52,7 +53,7 @@ class LocatedYaml:
 def load_yaml(file: Path) -> LocatedYaml:
     """Read a file whose contents must be a mapping; raises ApplicationError."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = regular_file(file).read_text(encoding="utf-8")
         _refuse_deep(file, text)
         node = yaml.compose(text, Loader=yaml.CBaseLoader)  # nodes only, nothing is constructed
     except yaml.MarkedYAMLError as error:

@@ -22,30 +22,33 @@ class Flow:
         All that ever did, by reason.
     paused_ms
         Processing time at which it was paused, -1 while it is not.
-    resumed_ms
-        When the last command that resumed it was issued, -1 before the first: the same command, sent again, resumes nothing.
+    forgotten_ms
+        When the newest command to resume it was issued that is not in `obeyed` any more, -1 before the first.
     writers
         What the task knows of the schemas that its records are written with: text that only the task reads.
     ended
         Partitions of which whoever feeds them has said that they have ended.
     has_ended
         Whether the end of the stream has been told and stands.
+    obeyed
+        Commands to resume it that were read, followed or not needed: when they were read and when issued, by a digest of their id.
 
     Examples
     --------
     >>> limits = FloodLimits(share=0.5, window=100)
     >>> junk = Flow().after(100, {"invalid_json": 80}, limits)
-    >>> junk.throttled, junk.paused(5).is_paused, junk.paused(5).resumed(7).rejected
+    >>> junk.throttled, junk.paused(5).is_paused, junk.paused(5).resumed().rejected
     (True, True, {'invalid_json': 80})
     """
 
     refusals: Refusals = field(default_factory=Refusals)
     rejected: Mapping[str, int] = field(default_factory=dict)
     paused_ms: int = _NEVER
-    resumed_ms: int = _NEVER
+    forgotten_ms: int = _NEVER
     writers: str = ""
     ended: tuple[int, ...] = ()
     has_ended: bool = False
+    obeyed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def is_paused(self) -> bool:
@@ -68,9 +71,9 @@ class Flow:
         """Return it paused."""
         return replace(self, paused_ms=now_ms)
 
-    def resumed(self, issued_ms: int) -> "Flow":
+    def resumed(self) -> "Flow":
         """Return it resumed; what was counted of the flood is forgotten, so that the next window decides anew."""
-        return replace(self, refusals=Refusals(), paused_ms=_NEVER, resumed_ms=max(issued_ms, self.resumed_ms))
+        return replace(self, refusals=Refusals(), paused_ms=_NEVER)
 
     def to_record(self) -> dict[str, Any]:
         """Return what the progress record holds."""
@@ -78,14 +81,23 @@ class Flow:
             "window": self.refusals.to_list(),
             "rejected": dict(self.rejected),
             "paused": self.paused_ms,
-            "resumed": self.resumed_ms,
+            "resumed": self.forgotten_ms,
             "writers": self.writers,
             "ended": list(self.ended),
             "has_ended": self.has_ended,
+            "obeyed": {name: list(when) for name, when in self.obeyed.items()},
         }
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Flow":
         """Flow of a progress record."""
-        refusals, ended = Refusals.of_list(record["window"]), tuple(record["ended"])
-        return cls(refusals, dict(record["rejected"]), record["paused"], record["resumed"], record["writers"], ended, record["has_ended"])
+        return cls(
+            Refusals.of_list(record["window"]),
+            dict(record["rejected"]),
+            record["paused"],
+            record["resumed"],
+            record["writers"],
+            tuple(record["ended"]),
+            record["has_ended"],
+            {name: (read, issued) for name, (read, issued) in record["obeyed"].items()},
+        )

@@ -16,6 +16,8 @@ _SECRET_NAME = re.compile(r"passw|secret|token|credential|api.?key|access.?key|p
 # What stands between "//" and the last "@" of an address. A password may hold an "@" that should have been written %40, and quotes; after a colon
 # that no port follows it is one even where it holds a slash.
 _USER_INFO = re.compile(r"(?<=://)(?:[^\s/]+@|[^\s/:@]*:(?!\d{1,5}(?:[/?#]|$))[^\s]+@)")
+# A number after the colon may be a port, and what follows a path with an "@"; or both are a password with a slash. The name before them is shown.
+_PORT_OR_PASSWORD = re.compile(r"(?<=://)(?P<name>[^\s/:@]*:)(?P<value>\d{1,5}[/?#][^\s'\"<>]*)@")
 _ASSIGNED = re.compile(
     r"(?P<name>(?:sasl[._]|ssl[._])?\b(?:password|passwd|client[._]secret|secret|api[._-]?key|access[._-]?key|token|user[._]info)"
     r"['\"]?\s?(?:=|:\s?(?=['\"]))\s?['\"]?)(?P<value>[^\s'\"&,;)}\]]+)",
@@ -30,7 +32,8 @@ def redacted(text: str) -> str:
     >>> redacted("redis://:S3cret@db:6379/0 refuses"), redacted("{'sasl.password': 'S3cret', 'client.id': 'a'}")
     ('redis://***@db:6379/0 refuses', "{'sasl.password': '***', 'client.id': 'a'}")
     """
-    text = _USER_INFO.sub(f"{HIDDEN}@", text) if "://" in text else text
+    if "://" in text:
+        text = _PORT_OR_PASSWORD.sub(rf"\g<name>{HIDDEN}@", _USER_INFO.sub(f"{HIDDEN}@", text))
     text = _ASSIGNED.sub(rf"\g<name>{HIDDEN}", text)
     return _BEARER.sub(rf"\g<name>{HIDDEN}", text)
 
@@ -105,7 +108,7 @@ def _passwords(address: str) -> Iterator[str]:
     """User information of an address, as written and decoded; a name alone (an access key) counts as well."""
     if "://" not in address:
         return
-    found = _USER_INFO.search(address)
+    found = _USER_INFO.search(address) or _PORT_OR_PASSWORD.search(address)
     if found:
         information = found.group()[:-1]
         _, colon, password = information.partition(":")

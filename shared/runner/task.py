@@ -35,6 +35,11 @@ class StepContext:
     output_ends: Mapping[TopicPartition, int] = field(default_factory=dict)
     stopping: bool = False
 
+    @property
+    def elapsed_ms(self) -> int:
+        """Milliseconds since some instant: what waits are measured by, so that nobody who sets the host's clock makes one last for hours."""
+        return self.now_ms if self.steady_ms is None else self.steady_ms
+
 
 @dataclass(frozen=True, slots=True)
 class TaskInputs:

@@ -23,6 +23,7 @@ from tidemill.shared.avro.arrow_types import int64_ms
 from tidemill.shared.avro.json_values import flat_record
 from tidemill.shared.avro.schema_tree import AvroType, parse_record
 from tidemill.shared.avro.times import CellError
+from tidemill.shared.regular_file import regular_file
 
 FORMATS = {".parquet": "Parquet", ".csv": "CSV", ".csv.gz": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".jsonl.gz": "JSON lines"}
 
@@ -127,7 +128,7 @@ def _read(stream: StreamPlan, file: Path, available: str) -> FileRows:
     if _format(file) == "JSON lines":
         return read_json(file, stream, available)
     try:
-        table = pyarrow.parquet.ParquetFile(file).read()
+        table = pyarrow.parquet.ParquetFile(regular_file(file)).read()
     except (pa.ArrowException, OSError) as error:
         raise DataSetError(f"{file}: expected Parquet with the columns of the stream {stream.name}: {error}") from error
     if len(set(table.column_names)) < table.num_columns:

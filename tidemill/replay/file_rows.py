@@ -9,6 +9,8 @@ from typing import IO, cast
 
 import pyarrow as pa
 
+from tidemill.shared.regular_file import regular_file
+
 _GZIP = b"\x1f\x8b"
 # UTF-32 first: it begins as UTF-16 does.
 _WIDE = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -49,7 +51,7 @@ def open_text(file: Path, kind: str, encoding: str = "utf-8") -> IO[bytes]:
     DataSetError
         It is no text.
     """
-    source = cast(IO[bytes], file.open("rb"))
+    source = cast(IO[bytes], regular_file(file).open("rb"))
     if _peek(source)[:2] == _GZIP:
         source = cast(IO[bytes], gzip.open(source))
     elif file.name.endswith(".gz"):

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from tidemill.replay.file_rows import DataSetError, FileRows, not_utf8, open_text
-from tidemill.services.ingestion.json_events import JsonDecoder
 from tidemill.shared.application.plan import StreamPlan
+from tidemill.shared.avro.json_events import JsonDecoder
 
 
 def read_json(file: Path, stream: StreamPlan, available: str) -> FileRows:

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tidemill.shared.application.alerts import Mute
-from tidemill.shared.commands.obeyed import ObeyedCommands
+from tidemill.shared.commands.obeyed import FOLLOWED, ObeyedCommands
 from tidemill.shared.commands.signing import MUTE_ALERTS, UNMUTE_ALERTS
 from tidemill.shared.instant import utc
 
@@ -79,10 +79,9 @@ class Mutes:
             return None
         rules, model = patterns(command["rules"]), command["model"] or "*"
         cause, issued = command["command_id"], int(command.get("issued_at") or 0)
-        if cause in self._obeyed or cause in self._commanded:
-            return f"{_what(rules, model)}: this command was followed before"
-        if issued <= self._obeyed.forgotten:
-            return f"{_what(rules, model)}: the command is no newer than those forgotten, and may have been followed before"
+        obstacle = FOLLOWED if cause in self._commanded else self._obeyed.obstacle(cause, issued)
+        if obstacle:
+            return f"{_what(rules, model)}: {obstacle}"
         self._obeyed.add(cause, issued, now_ms)
         who, why = command["operator"] or "an unnamed operator", command["reason"] or "no reason given"
         if command["command"] == UNMUTE_ALERTS:

@@ -1,5 +1,6 @@
 """Mutes that operators command: by rule and model, for a time or until they are unmuted, told of, over a restart."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.unit.services.alerts.test_fold import EVENT, HOUR, drift, fold, rule, told
 from tidemill.services.alerts.domain.fold import AlertFold
 from tidemill.services.alerts.domain.rows import AlertInput
+from tidemill.shared.commands.obeyed import ObeyedCommands
 from tidemill.shared.commands.signing import MUTE_ALERTS, UNMUTE_ALERTS, signed_command
 
 
@@ -74,6 +76,7 @@ def test_a_copy_of_a_signed_mute_mutes_nothing_after_it_is_over(duration_ms: int
     one, day = drifting(), 24 * HOUR
     mute, unmute = order(0, 0, rules="*", duration_ms=duration_ms), order(1, 2 * HOUR, UNMUTE_ALERTS, rules="*")
     one.order([mute, unmute], at_clock=False)
+    monkeypatch.setattr("tidemill.services.alerts.domain.muting.ObeyedCommands", partial(ObeyedCommands, 5))
     again = fold(rule("drifting", **EVENT), rule("other", **EVENT))
     again.load(one.snapshot())
     again.tick(3 * day)
@@ -82,7 +85,6 @@ def test_a_copy_of_a_signed_mute_mutes_nothing_after_it_is_over(duration_ms: int
     assert len(sent(again)) == 2
     assert told(again)[-3].summary == "*: this command was followed before"
     # Its id is forgotten, its time is not.
-    monkeypatch.setattr("tidemill.shared.commands.obeyed._MOST", 5)
     for number in range(6):
         again.order([order(3 + number, 4 * day + number, UNMUTE_ALERTS, rules="nothing")], at_clock=False)
     again.order([mute._replace(offset=20_000)], at_clock=False)

@@ -106,6 +106,13 @@ def test_nothing_is_promised_before_it_is_flushed(world: World) -> None:
     assert task.process([], StepContext(now_ms=FLUSH_MS)).coverage.time_ms > START
 
 
+def test_a_clock_that_steps_back_by_hours_delays_nothing(world: World) -> None:
+    task, begin = world.task(), dict[str, int]()
+    task.process([], StepContext(now_ms=10**12, steady_ms=0))
+    task.process(world.inputs(0, begin), StepContext(now_ms=10**12 - 5 * 3_600_000, steady_ms=FLUSH_MS))
+    assert task.buffered == 0 and sum(world.rows().values()) > 0
+
+
 def test_what_is_buffered_is_bounded_in_bytes_too(world: World) -> None:
     """Fifty thousand rows may be fifty gigabytes."""
     task, begin = ArchiveTask(world.plan, world.registry, world.lake, 0, flush_bytes=10_000), dict[str, int]()

@@ -8,9 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tidemill.services.cli.__main__ import app
+from tidemill.services.cli.__main__ import app, main
 from tidemill.services.cli.output_file import output_file, output_folder
 from tidemill.services.cli.terminal import failures
+from tidemill.services.cli.text_guard import strange_bytes
 from tidemill.shared.log.broker import FencedError
 
 PAYMENTS = Path(__file__).parents[4] / "examples" / "payments"
@@ -33,6 +34,19 @@ def test_an_application_that_cannot_be_read_is_refused_by_file(tmp_path: Path, f
     (folder / file).symlink_to(place)
     result = CliRunner().invoke(app, ["check", str(folder)])
     assert result.exit_code == 2 and words in " ".join(result.output.split())
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("file", ["views/more.yaml", "payments/part.csv", "payments/part.jsonl", "payments/part.parquet"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, file: str) -> None:
+    """Nobody writes to it: opening it would never come back."""
+    folder = tmp_path / "app"
+    shutil.copytree(PAYMENTS, folder)
+    (folder / file).parent.mkdir(exist_ok=True)
+    os.mkfifo(folder / file)
+    command = ["check", str(folder)] if file.endswith(".yaml") else ["backtest", str(folder), "--data", f"payments={folder / 'payments'}"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2 and f"{Path(file).name}" in result.output and "a pipe, which may never end" in " ".join(result.output.split())
 
 
 def test_a_schema_whose_name_no_file_has_is_refused(tmp_path: Path) -> None:
@@ -77,6 +91,43 @@ def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> No
             output_folder(path)
     result = CliRunner().invoke(app, ["backtest", str(PAYMENTS), "--data", "payments", "--report", "."])
     assert result.exit_code == 2 and "expected a file to write, . is a folder" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "setting", "found"),
+    [
+        (["init", "caf\udce9", "--from-table", "t.csv", "--label", "y"], {}, "argument 2, found caf\\xe9"),
+        (["trace", "app", "id", "--lake", "file:///caf\udce9/lake"], {}, "argument 5, found file:///caf\\xe9/lake"),
+        (["check", "app"], {"TIDEMILL_LAKE__URI": "s3cret\udce9"}, "the setting 'TIDEMILL_LAKE__URI', found another byte as character 25"),
+        (["check", "app"], {"PATH": "s3cret\udce9"}, ""),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused_before_anything_is_done(
+    words: list[str], setting: dict[str, str], found: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """YAML, JSON, Kafka and the archive have no form for them, and each ended with a traceback of its own."""
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.argv", ["tidemill", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and (found in told if found else "expected UTF-8" not in told) and "s3cret" not in told
+
+
+def test_a_working_folder_whose_name_is_no_text_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert "the name of the working folder, found " in str(strange_bytes([], {})) and "caf\\xe9" in str(strange_bytes([], {}))
+    folder.rmdir()
+    assert strange_bytes([], {}) is None
+
+
+def test_a_full_disk_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, failures():
+        Path("/dev/full").write_text("x")
+    assert ended.value.exit_code == 1 and "expected room on the disk" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["list"], ["export", "refused.jsonl"], ["replay"]], ids=lambda words: words[0])

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tidemill.services.gateway.entity_keys import EntityKeys
 from tidemill.services.gateway.event_key import EventKey
+from tidemill.services.ingestion.domain.cleaning import Cleaner
+from tidemill.services.ingestion.domain.raw import RawChunk
 from tidemill.services.ingestion.raw_decoder import RawDecoder
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
@@ -61,10 +64,49 @@ def test_an_entity_of_uuids_is_found_however_its_name_is_written(tmp_path: Path)
     assert EntityKeys(plan_of(tmp_path, UUID, more=ENTITIES)).written("buyer", UPPER) == UPPER.lower()
 
 
-def test_a_key_that_ingestion_derives_is_said_to_be_so(tmp_path: Path) -> None:
-    stream = plan_of(tmp_path, "string", "half", ', derive: {half: "buyer || id"}').streams["orders"]
-    with pytest.raises(ValueError, match="expected the partition key half, which ingestion derives"):
-        EventKey(stream).of(b'{"id": "1", "buyer": "b", "at": 1}')
+@pytest.mark.parametrize(
+    ("kind", "buyer", "derived"),
+    [
+        ("string", "é\ud83d\ude00", 'half: "buyer || id"'),
+        ("string", "b", 'first: "UPPER(buyer)", half: "CONCAT(first, \'-\', EXTRACT(year FROM at))"'),
+        ("double", 3.0, 'half: "buyer * 2"'),
+        (["null", "double"], float("inf"), 'half: "COALESCE(buyer, -0.5)"'),
+        (UUID, UPPER, 'half: "SUBSTR(buyer, 1, 8)"'),
+        ("boolean", True, 'half: "NOT buyer"'),
+    ],
+)
+def test_a_key_that_ingestion_derives_is_computed_as_ingestion_does(tmp_path: Path, kind: Any, buyer: Any, derived: str) -> None:
+    plan = plan_of(tmp_path, kind, "half", f", derive: {{{derived}}}")
+    stream = plan.streams["orders"]
+    event = json.dumps({"id": "1", "buyer": buyer, "at": 1_705_312_800_000}).replace("Infinity", "1e999").encode()
+    decoded = RawDecoder(MemorySchemaRegistry(), stream.user_schema).decode([event])
+    nothing = np.zeros(1, np.bool_)
+    chunk = RawChunk(0, np.zeros(1, np.int64), np.zeros(1, np.int64), nothing, [None], [event], decoded)
+    cleaned = Cleaner(stream, 0, 1).clean(chunk)
+    assert not cleaned.verdicts
+    assert cleaned.columns.column("_key").to_pylist() == [EventKey(stream).of(event).decode()]
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        ({"id": "1", "at": 1_705_312_800_000}, "from which the partition key half follows: .*buyer"),
+        ({"id": "1", "buyer": "b", "at": 1_705_312_800_000, "colour": 1}, "from which the partition key half follows: .*colour"),
+        ({"id": "1", "buyer": "no number", "at": 1_705_312_800_000}, "gives none for this event"),
+    ],
+)
+def test_an_event_without_a_derived_key_is_refused_with_what_is_wrong_with_it(tmp_path: Path, event: dict[str, Any], words: str) -> None:
+    stream = plan_of(tmp_path, "string", "half", ', derive: {half: "TRY_CAST(buyer AS BIGINT) * 2"}').streams["orders"]
+    with pytest.raises(ValueError, match=words):
+        EventKey(stream).of(json.dumps(event).encode())
+
+
+def test_a_key_that_is_derived_of_a_change_is_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "order.avsc").write_text(json.dumps({"type": "record", "name": "Order", "fields": [{"name": "buyer", "type": "string"}]}))
+    streams = 'streams: {orders: {topic: o, schema: order.avsc, envelope: debezium, primary_key: buyer, derive: {half: "buyer || buyer"}}}\n'
+    (tmp_path / "app.yaml").write_text(f"app: shop\nowner: me@example.org\npartition_by: half\n{streams}")
+    with pytest.raises(ValueError, match="expected the partition key half, which ingestion derives of a change"):
+        EventKey(load_plan(tmp_path).streams["orders"]).of(b'{"op": "c", "after": {"buyer": "b"}}')
 
 
 def test_a_decimal_of_debezium_as_text_is_no_key_since_it_may_be_base64(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from tidemill.services.ingestion.domain.core import IngestionCore
 from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk
-from tidemill.services.ingestion.json_events import JsonDecoder
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.json_events import JsonDecoder
 from tidemill.shared.log.partitioning import murmur2_partition
 
 FIELDS = [

@@ -98,6 +98,43 @@ def test_the_same_command_sent_again_resumes_nothing(tmp_path: Path) -> None:
     assert not shop.paused and [kind for kind, name in shop.journal() if name == "orders"] == ["paused", "resumed", "paused", "resumed"]
 
 
+def test_one_resume_by_a_clock_that_ran_ahead_holds_back_none_that_comes_later(tmp_path: Path) -> None:
+    shop, _ = flooded(tmp_path)
+    ahead = shop.say("orders", issued_ms=4_000_000_000_000)
+    shop.run()
+    assert not shop.paused
+    shop.publish("orders", 150, good=False)
+    shop.run()
+    for said in (ahead, None):
+        assert shop.paused == {"shop-orders"}, "a copy of the one ahead resumes nothing"
+        shop.say("orders", record=said)
+        shop.run()
+    assert not shop.paused
+
+
+def test_a_copy_of_a_resume_that_was_not_needed_resumes_no_later_pause(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    unneeded = shop.say("orders")
+    shop.run()
+    shop.runner.close()
+    shop.start()
+    shop.publish("orders", 150, good=False)
+    shop.run()
+    shop.say("orders", record=unneeded)
+    shop.run()
+    assert shop.paused == {"shop-orders"}
+    # Its id is forgotten after many others, its time is not.
+    for number in range(40):
+        shop.say("orders", issued_ms=unneeded["issued_at"] + 1 + number)
+    shop.run()
+    assert len(shop.runner.tasks[0].progress.flows["shop-orders"].obeyed) == 32
+    shop.publish("orders", 150, good=False)
+    shop.run()
+    shop.say("orders", record=unneeded)
+    shop.run()
+    assert shop.paused == {"shop-orders"}
+
+
 def test_what_was_read_and_waited_in_the_merge_waits_on(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     shop.publish("orders", 300, good=False)

@@ -40,14 +40,14 @@ class Served:
         self.task = ScoringTask(self.stage.plan, self.stage.registry, self.stage.store, 0, self.metrics, live=live)
         address = self.stage.store.put(artifact("lightgbm", COLUMNS)[0].to_bytes())
         self.task.process([self.stage.deployment(0, "promoted", "v1", address)], StepContext(0))
-        self._next = 0
+        self.asked = 0
 
-    def step(self, waited_ms: int) -> list[dict[str, Any]]:
-        """Answer the next ten requests; the first of them became available so long ago."""
-        begin, self._next = self._next, self._next + 10
-        asked = self.stage.records("flights-vectors", self.stage.vectors[begin : self._next], begin)
+    def step(self, waited_ms: int, steady_ms: int | None = None) -> list[dict[str, Any]]:
+        """Answer the next ten requests; the first of them became available so long ago by the host's clock."""
+        begin, self.asked = self.asked, self.asked + 10
+        asked = self.stage.records("flights-vectors", self.stage.vectors[begin : self.asked], begin)
         now_ms = self.available_ms(begin) + waited_ms
-        step: Step = self.task.process([asked], StepContext(now_ms))
+        step: Step = self.task.process([asked], StepContext(now_ms, steady_ms=steady_ms))
         self.task.committed()
         return self.stage.answers(step)
 
@@ -75,6 +75,21 @@ def test_requests_that_have_waited_too_long_get_the_fallback_and_then_the_model_
     assert reasons(served.step(LIMIT_MS // 2 + 1)) == FALLBACK, "not before the wait is half of the limit: it would flicker"
     assert reasons(served.step(LIMIT_MS // 2)) == MODEL
     assert served.counted("latency") == 20
+
+
+@pytest.mark.parametrize("hours", [2, 30, -2])
+def test_a_step_of_the_host_s_clock_is_no_wait(tmp_path: Path, hours: int) -> None:
+    """Two hours forward answered every request with the fallback until the clock was right; back, none however long it waited."""
+    served = Served(tmp_path)
+    began_ms = served.available_ms(0)
+    assert reasons(served.step(0, steady_ms=0)) == MODEL
+
+    def later(waited_ms: int) -> list[dict[str, Any]]:
+        steady_ms = served.available_ms(served.asked) + waited_ms - began_ms
+        return served.step(waited_ms + hours * 3_600_000, steady_ms)
+
+    assert reasons(later(LIMIT_MS)) == MODEL
+    assert reasons(later(LIMIT_MS + 1)) == FALLBACK
 
 
 def test_in_a_replay_nobody_waits(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_quarantined_vector_does_not_hold_the_coverage_up(stage: Stage) -> Non
     assert step.coverage.time_ms == stage.last_time + 5
 
 
-@pytest.mark.parametrize("trouble", ["away", "empty"])
+@pytest.mark.parametrize("trouble", ["away", "empty", "the clock steps back"])
 def test_a_model_that_cannot_be_loaded_is_tried_again_ever_less_often(stage: Stage, tmp_path: Path, trouble: str) -> None:
     content = artifact("lightgbm", COLUMNS)[0].to_bytes()
     address = stage.store.put(content)
@@ -192,6 +192,7 @@ def test_a_model_that_cannot_be_loaded_is_tried_again_ever_less_often(stage: Sta
     for turn, now_ms in enumerate(times):
         if now_ms == 3_000:
             assert stage.store.put(content) == address, "putting it again repairs it"
-        rows = stage.answers(task.process([stage.records("flights-vectors", stage.vectors[turn : turn + 1], turn)], StepContext(now_ms)))
+        context = StepContext(10**12 - turn * 3_600_000, steady_ms=now_ms) if trouble == "the clock steps back" else StepContext(now_ms)
+        rows = stage.answers(task.process([stage.records("flights-vectors", stage.vectors[turn : turn + 1], turn)], context))
         reasons += [row["reason"] for row in rows]
     assert reasons == ["model_failed"] * 4 + [None, None]

@@ -44,7 +44,12 @@ SECRET = "S3cretPassw0rd"
         (f"redis://:{SECRET}@db:6379/0 refused", "redis://***@db:6379/0 refused"),
         (f"http://user:{SECRET}@registry/apis, and https://a/b@c", "http://***@registry/apis, and https://a/b@c"),
         (f"rediss://u:p@{SECRET}@db/0", "rediss://***@db/0"),
-        (f"redis://:a/{SECRET}@db:6379/0 refused, http://h:8081/a@b", "redis://***@db:6379/0 refused, http://h:8081/a@b"),
+        (f"redis://:a/{SECRET}@db:6379/0 refused, http://h:8081/a/b", "redis://***@db:6379/0 refused, http://h:8081/a/b"),
+        (f"redis://:12345/{SECRET}@db:6379/0 refused, http://me:1/{SECRET}@h/x", "redis://:***@db:6379/0 refused, http://me:***@h/x"),
+        (
+            f'{{"url":"http://h:8081/a","mail":"a@b","next":"http://h:8081/{SECRET}@b"}}',
+            '{"url":"http://h:8081/a","mail":"a@b","next":"http://h:***@b"}',
+        ),
         (f"{{'url': \"redis://:a'{SECRET}\\\"<@db/0\"}}", "{'url': \"redis://***@db/0\"}"),
         (f"sasl.password={SECRET}", "sasl.password=***"),
         (f"{{'sasl.password': '{SECRET}', 'acks': 'all'}}", "{'sasl.password': '***', 'acks': 'all'}"),

@@ -1,4 +1,4 @@
-"""Keeps a step of the host's clock out of the journal."""
+"""Keeps a step of the host's clock out of the journal, and out of what is decided by the time of day."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 DAY_MS = 86_400_000
+# A larger difference between wall clock and steady clock is a step.
+STEP_MS = 10_000
 _FOLLOWED_BACK_MS = 3_600_000
 _SAID_AGAIN_MS = 60_000
 # Where no steady clock tells what has passed (processing time that is made up), only this much at once is a step.
@@ -21,7 +23,7 @@ class ClockStep:
     step_ms
         How far the clock stands from where it should; negative: behind.
     followed
-        Whether the journal goes by the new time.
+        Whether the stage goes by the new time.
     """
 
     step_ms: int
@@ -30,12 +32,12 @@ class ClockStep:
     def __str__(self) -> str:
         way = f"{abs(self.step_ms) / 1000:g} s {'ahead of' if self.step_ms > 0 else 'behind'} where a steady clock has it"
         if self.followed:
-            return f"the host's clock stands {way}; the journal follows it (and does not run backwards)"
-        return f"the host's clock stands {way}; the journal does not follow: correct the clock, or restart the stage once it is right"
+            return f"the host's clock stands {way}; it is followed (time does not run backwards)"
+        return f"the host's clock stands {way}; it is not followed: correct the clock, or restart the stage once it is right"
 
 
 class HostClock:
-    """The host's wall clock as far as the journal believes it (live runs).
+    """The host's wall clock as far as a stage believes it (live runs): ingestion for the journal, others for waits and alerts.
 
     Between two readings the wall clock and the steady clock should have gone on alike. A difference beyond `bound_ms` is a step. Forward, it is
     followed only when it is no more than a day and the records just read were stamped by clocks that have gone with it (more than half the step

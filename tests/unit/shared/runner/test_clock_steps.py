@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tidemill.services.ingestion.domain.host_clock import DAY_MS, HostClock
+from tidemill.shared.runner.clock_steps import DAY_MS, HostClock
 
 NOW, HOUR = 1_760_000_000_000, 3_600_000
 NOTHING = np.empty(0, np.int64)

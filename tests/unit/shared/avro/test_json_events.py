@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from tidemill.services.ingestion.json_events import JsonDecoder
 from tidemill.services.ingestion.raw_decoder import RawDecoder
+from tidemill.shared.avro.json_events import JsonDecoder
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import MemorySchemaRegistry
 from tidemill.shared.avro.wire import header
