@@ -2,7 +2,8 @@
 
 A year's third of a generated shop (`tests/planted_faults.py`) goes through a backtest with the real trainer, and a fault is planted into it on day
 64, when the first models serve. A promotion did harm where the new champion surely loses more than the gate's margin against the old one on the next
-5,000 requests: by their labels as they came, which a fault may have flipped, and by the probabilities that the truth was drawn from.
+5,000 requests: by their labels as they came, which a fault may have flipped, and by the probabilities that the truth was drawn from. One made before
+the fault is judged up to it: what comes after is no knowledge of any policy, and is counted by itself.
 Verdicts are kept in a file, a line for each stream: a campaign goes on where it was ended. Delete lines to run their streams again.
 """
 
@@ -25,7 +26,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.console import Console
 
-from tests.planted_faults import DAY, EXPECTED, FAULT, HOUR, Fault, Table, table
+from tests.planted_faults import DAY, EXPECTED, FAULT, HOUR, PER_DAY, Fault, Table, table
 from tests.trainer_here import TrainerHere
 from tidemill.backtest.run import BacktestOptions, BacktestResult, backtest
 from tidemill.services.cli.backtest_data import DataChoice
@@ -86,6 +87,8 @@ class Verdict:
         False incidents, of all streams and of the one with the most of them.
     roots
         What they are about, with their number.
+    unforeseen
+        Promotions before the fault that would have done harm, by labels or by truth, only with the requests after it.
     """
 
     rows: int
@@ -102,6 +105,7 @@ class Verdict:
     roots: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
     waited: int = 0
+    unforeseen: int = 0
 
     def __add__(self, other: "Verdict") -> "Verdict":
         counts = {name: getattr(self, name) + getattr(other, name) for name in _ADDED}
@@ -109,7 +113,7 @@ class Verdict:
         return replace(self, worst=max(self.worst, other.worst), most_false=most, roots=self.roots + other.roots, **counts)
 
 
-_ADDED = ("rows", "trainings", "promotions", "judged", "by_labels", "by_truth", "streams", "found", "false", "left_out", "waited")
+_ADDED = ("rows", "trainings", "promotions", "judged", "by_labels", "by_truth", "streams", "found", "false", "left_out", "waited", "unforeseen")
 NOTHING = Verdict(0, 0, 0, 0, 0, 0, -np.inf)
 
 
@@ -164,18 +168,22 @@ def judge(name: str, seed: int, days: int = DAYS) -> Verdict:
         data, truth = written(folder, FAULTS[name], seed, days)
         trainer = Unrecorded()
         result = backtest(APPLICATION, BacktestOptions(DataChoice(data), folder=folder / "kept"), Console(file=io.StringIO()), trainer)
-        costs = _true_costs(result, folder / "kept", truth)
+        costs = _true_costs(name, result, folder / "kept", truth)
     quality = result.figures.quality["sent_back"]
     effects = [effect for effect in (quality.promotions if quality else ()) if effect.difference.low == effect.difference.low]
+    known = {cost.version: cost.until_fault for cost in costs if cost.until_fault is not None}
+    by_labels = [effect for effect in effects if effect.is_harmful and effect.version not in known]
+    by_truth = [cost for cost in costs if (cost.whole if cost.until_fault is None else cost.until_fault) > _MARGIN]
+    suspected = {effect.version for effect in effects if effect.is_harmful} | {cost.version for cost in costs if cost.whole > _MARGIN}
     missed, false = told(name, result.seen.newest_incidents())
     return Verdict(
         result.predictions,
         len(trainer.results),
         result.figures.values["promotions"],
         len(effects),
-        sum(effect.is_harmful for effect in effects),
-        sum(cost > _MARGIN for cost in costs),
-        max(costs, default=-np.inf),
+        len(by_labels) + sum(cost.until_fault is not None for cost in by_truth),
+        len(by_truth),
+        max((cost.whole if cost.until_fault is None else cost.until_fault for cost in costs), default=-np.inf),
         1,
         int(not missed),
         len(false),
@@ -183,11 +191,21 @@ def judge(name: str, seed: int, days: int = DAYS) -> Verdict:
         Counter(false),
         sum(one.figures.get("left_out_rows", 0.0) > 0 for one in trainer.results),
         sum(one.skipped for one in trainer.results),
+        sum(known[version] <= _MARGIN for version in suspected if version in known),
     )
 
 
-def _true_costs(result: BacktestResult, folder: Path, truth: dict[str, float]) -> list[float]:
-    """Return the expected cost of each promotion on the next 5,000 requests, in nats a row: no noise of labels is in it."""
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """True cost of a promotion in nats a row: on all of its next 5,000 requests and, of one made before the fault, on those before it."""
+
+    version: str
+    whole: float
+    until_fault: float | None
+
+
+def _true_costs(name: str, result: BacktestResult, folder: Path, truth: dict[str, float]) -> list[_Cost]:
+    """Return the expected cost of each promotion that is followed by enough requests: no noise of labels is in it."""
     plan = load_plan(APPLICATION)
     lake = Lake(str(folder / "lake"), plan.application.app)
     columns = list(plan.models["sent_back"].features)
@@ -197,25 +215,29 @@ def _true_costs(result: BacktestResult, folder: Path, truth: dict[str, float]) -
     )
     places = dict(zip(outcomes["request_journal_offset"].to_pylist(), range(len(outcomes)), strict=True))
     rows = np.array([places.get(offset, -1) for offset in vectors["_journal_offset"].to_pylist()])
-    known = rows >= 0
-    outcomes = outcomes.take(pa.array(rows[known]))
-    asked = vectors.filter(pa.array(known)).select(columns).combine_chunks().to_batches()[0]
-    right = np.array([truth[name] for name in outcomes["request_id"].to_pylist()])
+    outcomes = outcomes.take(pa.array(rows[rows >= 0]))
+    asked = vectors.filter(pa.array(rows >= 0)).select(columns).combine_chunks().to_batches()[0]
+    names = outcomes["request_id"].to_pylist()
+    right, day = np.array([truth[one] for one in names]), np.array([int(one[1:]) // PER_DAY for one in names])
     sequences = outcomes["deployment_sequence"].to_numpy()
     store = ArtifactStore(str(folder / "artifacts"))
     served = [event for event in result.seen.deployments if event["event"] in ("promoted", "rolled_back")]
 
-    def loss(event: dict[str, object], mask: NDArray[np.bool_]) -> Float64:
-        scores = OnnxScorer(Artifact.from_bytes(store.get(str(event["artifact_sha256"])))).score(asked.filter(pa.array(mask)))
+    def losses(event: dict[str, object]) -> Float64:
+        scores = OnnxScorer(Artifact.from_bytes(store.get(str(event["artifact_sha256"])))).score(asked)
         scores = np.clip(scores, 1e-15, 1 - 1e-15)
-        return np.asarray(-(right[mask] * np.log(scores) + (1 - right[mask]) * np.log1p(-scores)), np.float64)
+        return np.asarray(-(right * np.log(scores) + (1 - right) * np.log1p(-scores)), np.float64)
 
     costs = []
     for before, after in pairwise(served):
         mask = sequences >= after["sequence"]
         mask &= np.cumsum(mask) <= _NEXT
-        if after["event"] == "promoted" and mask.sum() >= _NEXT // 5:
-            costs.append(float((loss(after, mask) - loss(before, mask)).mean()))
+        if after["event"] != "promoted" or mask.sum() < _NEXT // 5:
+            continue
+        difference, ordered = losses(after) - losses(before), day < FAULT
+        straddles = name != "nothing" and ordered[mask].any() and not ordered[mask].all()
+        until = float(difference[mask & ordered].mean()) if straddles else None
+        costs.append(_Cost(str(after["version"]), float(difference[mask].mean()), until))
     return costs
 
 
@@ -267,7 +289,8 @@ def words(whole: Verdict) -> str:
     """Return a verdict in words."""
     return (
         f"{whole.rows:,} requests, {whole.trainings} trainings, {whole.promotions} promotions, {whole.judged} judged; harmful by the labels that came"
-        f" {whole.by_labels}, by the truth {whole.by_truth}; the worst cost {whole.worst:+.4f} nats a row; {whole.left_out} trainings left rows out,"
+        f" {whole.by_labels}, by the truth {whole.by_truth}, and {whole.unforeseen} by what came after them; the worst cost"
+        f" {whole.worst:+.4f} nats a row; {whole.left_out} trainings left rows out,"
         f" {whole.waited} waited; found in {whole.found} of {whole.streams},"
         f" false incidents {whole.false}, in one stream at most {whole.most_false}: {dict(whole.roots)}"
     )

@@ -218,7 +218,7 @@ class RetrainingTask(Task):
         stages, admission = self._plan.models[model].settings.stages, result.details.get("admission", "")
         challenger = self._state.lifecycle(model).challenger
         tried = self._state.admission(model).tried(challenger.version if challenger else "", result.details.get(RECIPE, ""))
-        held = held_back(self._state.lifecycle(model), stages, admission, tried)
+        held = held_back(self._state.lifecycle(model), stages, admission, tried, decision["trigger"])
         self._deploy(judged(decision, "registered", candidate, result, self._state.lifecycle(model)), events)
         verdict = judged(decision, "gate_passed" if result.passed else "gate_refused", candidate, result, self._state.lifecycle(model))
         if result.passed:
@@ -226,7 +226,7 @@ class RetrainingTask(Task):
         self._deploy(verdict, events)
         goes = None
         if result.passed and not held:
-            goes = first_stage(stages, self._state.lifecycle(model), admission, tried)
+            goes = first_stage(stages, self._state.lifecycle(model), admission, tried, decision["trigger"])
             moved = judged(decision, goes.event, candidate, result, self._state.lifecycle(model), goes.share)
             if goes.keeps_trial:
                 moved["details"] |= {TRIAL: GOES_ON}

@@ -116,7 +116,8 @@ class Stages(Frozen):
     shadow, canary, ab
         None: the stage is left out; without any a candidate that has passed serves at once.
     refits
-        Way of a refit of an admitted recipe: it serves at once (`direct`), or answers a share first.
+        Way of a refit of an admitted recipe: it serves at once (`direct`), or answers a share first, which one that an alarm asked for need not
+        (`canary_unless_drift`).
     longest
         A candidate that has not been shown to be no worse after so long, in shadow and as a canary, leaves.
     """
@@ -124,7 +125,7 @@ class Stages(Frozen):
     shadow: ShadowStage | None = None
     canary: CanaryStage | None = None
     ab: ABStage | None = None
-    refits: Literal["direct", "canary"] = "direct"
+    refits: Literal["direct", "canary", "canary_unless_drift"] = "direct"
     longest: _POSITIVE_MS = parse_duration("28d")
     limits: StageLimits = StageLimits()
 
@@ -133,6 +134,21 @@ class Stages(Frozen):
         baking = sum(stage.duration for stage in (self.shadow, self.canary) if stage is not None)
         if baking > self.longest:
             raise ValueError(f"longest: a time that holds both stages ({baking / 86_400_000:g} d), not {self.longest / 86_400_000:g} d")
-        if self.refits == "canary" and self.canary is None:
-            raise ValueError("refits: direct where there is no canary, not canary")
+        if self.refits != "direct" and self.canary is None:
+            raise ValueError(f"refits: direct where there is no canary, not {self.refits}")
         return self
+
+    @property
+    def tries_recipes(self) -> bool:
+        """Whether another recipe that has passed the gate has to show itself before it answers everybody."""
+        return self.shadow is not None or self.canary is not None or self.ab is not None
+
+    def refit_bakes(self, trigger: str) -> bool:
+        """Whether a refit answers a share first.
+
+        Parameters
+        ----------
+        trigger
+            What asked for its training: ``drift`` where an alarm did.
+        """
+        return self.refits == "canary" or (self.refits == "canary_unless_drift" and trigger != "drift")

@@ -14,9 +14,15 @@ class JournalPlace:
     offset: int = 0
 
 
-def decision(model: str, action: str, verdict: str, trigger: str, cause: str, at: JournalPlace, reason: str) -> dict[str, Any]:
-    """Return a `tidemill.Decision`; its id follows from model, trigger and cause."""
-    identity = "\x1f".join((model, trigger, cause))
+def decision(model: str, action: str, verdict: str, trigger: str, cause: str, at: JournalPlace, reason: str, again: str = "") -> dict[str, Any]:
+    """Return a `tidemill.Decision`; its id follows from model, trigger and cause.
+
+    Parameters
+    ----------
+    again
+        What tells it from the first decision on its cause; empty for the first.
+    """
+    identity = "\x1f".join((model, trigger, cause, *([again] if again else [])))
     return {
         "decision_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
         "model": model,

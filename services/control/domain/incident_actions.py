@@ -69,12 +69,14 @@ class IncidentActions:
         """Take a decision; what is to be said of incidents that last."""
         own: Record = {name: decision[name] for name in ("decision_id", "action", "verdict", "trigger", "reason", "version", "operator", "cause")}
         own |= {"decided": decision["journal_time"], "outcome": "", "result": ""}
-        if decision["trigger"] in ("drift", "new_class"):
+        waiting = [one for one in self._incidents.values() if any(earlier["cause"] == decision["cause"] for earlier in one.decisions)]
+        if decision["trigger"] in ("drift", "new_class") and not waiting:
             self._causes[decision["cause"]] = own
             while len(self._causes) > _CAUSES_KEPT:
                 del self._causes[next(iter(self._causes))]
             return []
-        lasting = [one for one in self._incidents.values() if one.record["model"] == decision["model"] and one.record["status"] != "resolved"]
+        mine = [one for one in self._incidents.values() if one.record["model"] == decision["model"]]
+        lasting = waiting or [one for one in mine if one.record["status"] != "resolved"]
         for one in lasting:
             _add(one, dict(own))
         return [self._told(one, "acted", decision) for one in lasting]

@@ -1,7 +1,7 @@
 """Whether a training is worth asking for, and what operators want: a fold over findings, commands and journal time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tidemill.services.control.domain.decision import JournalPlace, decision
@@ -39,6 +39,23 @@ class Policy:
     cpu_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _PutOff:
+    """An alarm whose training waits until nothing stands in its way.
+
+    Attributes
+    ----------
+    cause, reason
+        Of the alarm, and what stood in its way.
+    since
+        Instant from which on it waits.
+    """
+
+    cause: str
+    reason: str
+    since: int
+
+
 @dataclass(slots=True)
 class _Model:
     """State of one model.
@@ -51,6 +68,8 @@ class _Model:
         Commands, at journal time.
     spent
         By decision, of the last day: instant of the request, and the seconds of processor time that its training says it took.
+    put_off
+        The first alarm since the last request that could not be followed at once.
     """
 
     policy: Policy
@@ -59,6 +78,7 @@ class _Model:
     slot: int | None = None
     obeyed: ObeyedCommands = field(default_factory=ObeyedCommands)
     spent: dict[str, tuple[int, float]] = field(default_factory=dict)
+    put_off: _PutOff | None = None
 
 
 class RetrainingDecisions:
@@ -68,6 +88,9 @@ class RetrainingDecisions:
     never do: seasons alone move them. A request is skipped while paused, during the cool-down after the last request and when the budget of the last
     30 days, or the processor time of the last day, is spent; an operator's command overrides cool-down and budgets. What a training took is what its
     own record says, once it has ended: nothing is measured here, and the same records decide alike.
+
+    An alarm that cool-down or a budget stands in the way of is put off: its training is asked for at the instant from which on nothing does, unless
+    another one is asked for before. The world has changed, and no further alarm tells so while it stays as it is. While paused nothing is put off.
 
     A command is obeyed once, however often it is sent (its id is remembered for 30 days of journal time, the last 10,000 of them): a roll-back
     that a client repeats must not go back twice. A copy of one that is forgotten is refused by the time it was issued at, so a signed command cannot
@@ -95,20 +118,25 @@ class RetrainingDecisions:
             model.spent = {name: one for name, one in model.spent.items() if one[0] > latest - _DAY_MS}
 
     def advance(self, time_ms: int) -> list[dict[str, Any]]:
-        """Ask for the scheduled trainings that are due by an instant."""
+        """Ask for the trainings that are due by an instant: those that were put off, and scheduled ones."""
         said = []
         for model in self._models.values():
-            schedule = model.policy.schedule
-            while schedule is not None and model.slot is not None and (due := next_instant(schedule, model.slot)) is not None and due <= time_ms:
-                reason = schedule_words(schedule)
-                obstacle = self._obstacle(model, due)
-                if obstacle is None:
-                    said.append(_train(model, "requested", "schedule", str(due), JournalPlace(due), reason))
-                    self._remember(model, due)
-                else:
-                    said.append(_train(model, "skipped", "schedule", str(due), JournalPlace(due), f"{obstacle} ({reason})"))
-                    model.slot = due
+            while (due := _next(model)) is not None and due <= time_ms:
+                said.append(self._due(model, due))
         return said
+
+    def _due(self, model: _Model, due: int) -> dict[str, Any]:
+        """Return the decision on what is due at an instant; what was put off goes before the schedule."""
+        at, waiting, schedule = JournalPlace(due), model.put_off, model.policy.schedule
+        if waiting is not None and _free(model) == due:
+            self._remember(model, due)
+            return _train(model, "requested", "drift", waiting.cause, at, f"put off: {waiting.reason}", again="put off")
+        reason = "" if schedule is None else schedule_words(schedule)
+        if (obstacle := _obstacle(model, due)) is not None:
+            model.slot = due
+            return _train(model, "skipped", "schedule", str(due), at, f"{obstacle} ({reason})")
+        self._remember(model, due)
+        return _train(model, "requested", "schedule", str(due), at, reason)
 
     def command(self, record: Mapping[str, Any], now_ms: int) -> list[dict[str, Any]]:
         """Follow an operator; what cannot be followed is answered with the reason.
@@ -124,6 +152,8 @@ class RetrainingDecisions:
         model.obeyed.add(cause, issued, now_ms)
         if what in ("pause", "resume"):
             model.paused = what == "pause"
+            if model.put_off is not None:
+                model.put_off = replace(model.put_off, since=max(model.put_off.since, now_ms))
             return [_commanded(record, "obeyed", now_ms, record["reason"])]
         if what == "retrain":
             self._remember(model, now_ms)
@@ -135,6 +165,7 @@ class RetrainingDecisions:
             name: {
                 "requests": model.requests, "paused": model.paused, "slot": model.slot,
                 **model.obeyed.snapshot(), "spent": {decision: list(took) for decision, took in model.spent.items()},
+                "put_off": None if model.put_off is None else asdict(model.put_off),
             }
             for name, model in self._models.items()
         }  # fmt: skip
@@ -147,30 +178,56 @@ class RetrainingDecisions:
                 model.requests, model.paused, model.slot = list(saved["requests"]), saved["paused"], saved["slot"]
                 model.obeyed.load(saved)
                 model.spent = {decision: (at, took_s) for decision, (at, took_s) in saved.get("spent", {}).items()}
+                put_off = saved.get("put_off")
+                model.put_off = None if put_off is None else _PutOff(**put_off)
 
     def _decide(self, model: _Model, trigger: str, cause: str, at: JournalPlace, reason: str) -> dict[str, Any]:
-        obstacle = self._obstacle(model, at.time_ms)
+        obstacle = _obstacle(model, at.time_ms)
         if obstacle is not None:
-            return _train(model, "skipped", trigger, cause, at, f"{obstacle} ({reason})")
+            words = f"{obstacle} ({reason})"
+            if trigger == "drift" and not model.paused:
+                model.put_off = model.put_off or _PutOff(cause, words, at.time_ms)
+            return _train(model, "skipped", trigger, cause, at, words)
         self._remember(model, at.time_ms)
         return _train(model, "requested", trigger, cause, at, reason)
 
-    def _obstacle(self, model: _Model, now_ms: int) -> str | None:
-        if model.paused:
-            return "paused"
-        recent = [time for time in model.requests if time > now_ms - BUDGET_MS]
-        if model.requests and now_ms < model.requests[-1] + model.policy.cool_down_ms:
-            return f"cool-down: {(now_ms - model.requests[-1]) / 3_600_000:.0f} h after the last request"
-        if len(recent) >= model.policy.budget:
-            return f"budget: {len(recent)} requests in 30 days"
-        took_s = sum(seconds for at, seconds in model.spent.values() if at > now_ms - _DAY_MS)
-        if model.policy.cpu_ms is not None and took_s * 1e3 >= model.policy.cpu_ms:
-            return f"budget: trainings of the last day took {took_s:.1f} s of processor time, {model.policy.cpu_ms / 1e3:g} s are allowed"
-        return None
-
     def _remember(self, model: _Model, time_ms: int) -> None:
         model.requests = [time for time in model.requests if time > time_ms - BUDGET_MS] + [time_ms]
-        model.slot = time_ms
+        model.slot, model.put_off = time_ms, None
+
+
+def _obstacle(model: _Model, now_ms: int) -> str | None:
+    """Return what stands in the way of a request at an instant; None if nothing does."""
+    if model.paused:
+        return "paused"
+    recent = [time for time in model.requests if time > now_ms - BUDGET_MS]
+    if model.requests and now_ms < model.requests[-1] + model.policy.cool_down_ms:
+        return f"cool-down: {(now_ms - model.requests[-1]) / 3_600_000:.0f} h after the last request"
+    if len(recent) >= model.policy.budget:
+        return f"budget: {len(recent)} requests in 30 days"
+    took_s = sum(seconds for at, seconds in model.spent.values() if at > now_ms - _DAY_MS)
+    if model.policy.cpu_ms is not None and took_s * 1e3 >= model.policy.cpu_ms:
+        return f"budget: trainings of the last day took {took_s:.1f} s of processor time, {model.policy.cpu_ms / 1e3:g} s are allowed"
+    return None
+
+
+def _free(model: _Model) -> int | None:
+    """Return the first instant from which on nothing stands in the way of what was put off; None where nothing was, and while paused."""
+    if model.put_off is None or model.paused:
+        return None
+    since = model.put_off.since
+    ends = [*(at + BUDGET_MS for at in model.requests), *(at + _DAY_MS for at, _ in model.spent.values())]
+    ends += [model.requests[-1] + model.policy.cool_down_ms] if model.requests else []
+    return next(instant for instant in [since, *sorted(end for end in ends if end > since)] if _obstacle(model, instant) is None)
+
+
+def _next(model: _Model) -> int | None:
+    """Return when the next training that is not asked for by a record is due."""
+    return min((instant for instant in (_free(model), _scheduled(model)) if instant is not None), default=None)
+
+
+def _scheduled(model: _Model) -> int | None:
+    return None if model.policy.schedule is None or model.slot is None else next_instant(model.policy.schedule, model.slot)
 
 
 def _problem(model: _Model, record: Mapping[str, Any]) -> str:
@@ -196,8 +253,8 @@ def _problem(model: _Model, record: Mapping[str, Any]) -> str:
     return ""
 
 
-def _train(model: _Model, verdict: str, trigger: str, cause: str, at: JournalPlace, reason: str) -> dict[str, Any]:
-    return decision(model.policy.model, "train", verdict, trigger, cause, at, reason)
+def _train(model: _Model, verdict: str, trigger: str, cause: str, at: JournalPlace, reason: str, again: str = "") -> dict[str, Any]:
+    return decision(model.policy.model, "train", verdict, trigger, cause, at, reason, again)
 
 
 def _commanded(record: Mapping[str, Any], verdict: str, now_ms: int, reason: str) -> dict[str, Any]:

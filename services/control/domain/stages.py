@@ -16,11 +16,12 @@ from tidemill.services.control.domain.trial_state import (
     TrialState,
     days_of,
     figures_of,
+    figures_of_blocks,
     has_figures,
     losses_of,
     margin_of,
 )
-from tidemill.shared.application.stages import ABStage, Stages
+from tidemill.shared.application.stages import ABStage, CanaryStage, ShadowStage, Stages
 from tidemill.shared.statistics.eprocess import below
 
 PROMOTE_REFIT = "promote_refit"
@@ -42,9 +43,10 @@ class StageWatch:
     there is none the champion stays. A challenger wins at a level that is drawn from the account of trials, as a promotion without a test is. An
     operator may ask for one of any version, which draws nothing.
 
-    A refit of an admitted recipe is promoted when it has baked, without that evidence. Which challenger is one is not in its trial: where refits
-    bake as canaries, one that began as a canary is asked for as a refit first, and the worker, which has the recipes, obeys or refuses. Refused, it
-    is a new recipe and has to show that it is no worse; until the answer is there it may go back, and nothing is spent on its evidence.
+    A refit of an admitted recipe is promoted without that evidence, once it has baked and its loss so far is no larger than the champion's: what a
+    refit of few rows, or of the days before a change, loses by chance is seen there. Which challenger is one is not in its trial: where refits bake
+    as canaries, one that began as a canary is asked for as a refit first, and the worker, which has the recipes, obeys or refuses. Refused, it is a
+    new recipe and has to show that it is no worse; until the answer is there it may go back, and nothing is spent on its evidence.
 
     A decision is made once for each stage of a challenger, that question aside; whether the challenger still is one is the worker's to say.
     """
@@ -148,16 +150,17 @@ class StageWatch:
         baked = stage is None or (record["block_end"] - trial.stage_begins_ms >= stage.duration and trial.stage_labels >= stage.labels)
         after = _after(stages, trial)
         if _may_be_refit(stages, trial):
-            if baked and not trial.asked_as_refit and _looks_no_worse(policy, figures):
+            if baked and not trial.asked_as_refit and _looks_no_worse(policy, figures, 0.0):
                 asked = self._said(trial, record, PROMOTE_REFIT, f"a refit that has baked: {losses_of(figures)}", figures)
                 trial.decided, trial.asked_as_refit = False, asked["decision_id"]
                 return [asked]
         elif after != "promote":
-            if baked and _looks_no_worse(policy, figures):
+            if baked and _looks_no_worse(policy, figures, margin_of(policy.margin, policy.kind, figures)):
                 words = f"baked for {days_of(record['block_end'] - trial.stage_begins_ms)} and {trial.stage_labels:,} labels: {losses_of(figures)}"
                 return [self._said(trial, record, after, words, figures)]
         elif baked and _answers_alike(policy, figures):
-            if shown := _no_worse(policy, trial, record["block_end"], figures):
+            shown = _no_worse(policy, trial, record["block_end"], figures)
+            if shown and _holds_against(policy, trial, record["champion_version"], stage):
                 return [self._said(trial, record, "promote", shown, figures)]
         if record["block_end"] - trial.trial_begins_ms >= stages.longest:
             seen = _could_have_seen(trial, figures)
@@ -205,13 +208,24 @@ def _after(stages: Stages, trial: TrialState) -> str:
 
 def _may_be_refit(stages: Stages, trial: TrialState) -> bool:
     """Whether its recipe may have been judged: it began as a canary where refits do, and the worker has not said that it is a new one."""
-    return stages.refits == "canary" and trial.began_in == "canary" and not trial.is_new_recipe
+    return stages.refits != "direct" and trial.began_in == "canary" and not trial.is_new_recipe
 
 
-def _looks_no_worse(policy: StagePolicy, figures: Mapping[str, float]) -> bool:
+def _looks_no_worse(policy: StagePolicy, figures: Mapping[str, float], allowed: float) -> bool:
     """Whether its loss, its mean score and the differences of groups so far are worse by no more than what is allowed, by chance or not."""
-    is_small = figures.get("loss_difference", 0.0) <= margin_of(policy.margin, policy.kind, figures)
-    return is_small and _answers_alike(policy, figures)
+    return figures.get("loss_difference", 0.0) <= allowed and _answers_alike(policy, figures)
+
+
+def _holds_against(policy: StagePolicy, trial: TrialState, champion: str, stage: ShadowStage | CanaryStage | None) -> bool:
+    """Whether a challenger looks no worse than the version that serves now.
+
+    A trial compares recipes, and the champion's may have been refitted since it began: against the fits before, the challenger may have won because
+    the world had changed, which the last one knows.
+    """
+    present = [block for block in trial.blocks if block.champion == champion]
+    figures = figures_of_blocks(present)
+    enough = figures["trial_labels"] >= (1 if stage is None else stage.labels)
+    return enough and figures["loss_difference"] <= margin_of(policy.margin, policy.kind, figures)
 
 
 def _answers_alike(policy: StagePolicy, figures: Mapping[str, float]) -> bool:

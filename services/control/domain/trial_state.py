@@ -1,7 +1,7 @@
 """What a challenger has shown beside the champion, block by block, through its stages."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,7 @@ class TrialBlock:
     yes: int = 0
     hits: int = 0
     begins_ms: int = -1
+    champion: str = ""
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "TrialBlock":
@@ -77,6 +78,7 @@ class TrialBlock:
             off - champion_off,
             *answers,
             record["block_start"],
+            record["champion_version"],
         )
 
 
@@ -136,16 +138,15 @@ class TrialState:
 
 def figures_of(trial: TrialState) -> dict[str, float]:
     """Return what a decision on a trial rests on first: how much was seen, and the losses."""
-    blocks = trial.blocks
+    figures = figures_of_blocks(trial.blocks) | {"stage_labels": float(trial.stage_labels), "requests": float(trial.requests)}
+    return figures | {"unscored": float(trial.unscored), "unscored_by_both": float(trial.unscored_by_both)}
+
+
+def figures_of_blocks(blocks: Sequence[TrialBlock]) -> dict[str, float]:
+    """Return how many labels blocks have, and the losses on them; without a label no losses."""
     labels = np.array([block.labels for block in blocks], np.float64)
     total = float(labels.sum())
-    figures = {
-        "trial_blocks": float(len(blocks)),
-        "trial_labels": total,
-        "stage_labels": float(trial.stage_labels),
-        "requests": float(trial.requests),
-    }
-    figures |= {"unscored": float(trial.unscored), "unscored_by_both": float(trial.unscored_by_both)}
+    figures = {"trial_blocks": float(len(blocks)), "trial_labels": total}
     if total:
         champion = float((labels * [block.champion_loss for block in blocks]).sum() / total)
         difference = float((labels * [block.difference for block in blocks]).sum() / total)

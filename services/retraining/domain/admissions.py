@@ -9,7 +9,10 @@ from tidemill.shared.models.deployments import Lifecycle
 from tidemill.shared.statistics.levels import YEAR_MS
 
 RECIPE, SEARCHED = "recipe", "searched"
-"""Details of a candidate's events: its recipe, and whether a search was made for it."""
+"""Details of a candidate's events: its recipe, and whether a search was made for it (`yes`) or waits for the next training (`PUT_OFF`)."""
+PUT_OFF = "put off"
+NEVER_SEARCHED, SEARCH_IS_PUT_OFF = -1, -2
+"""In place of the instant of the last search."""
 LEVELS = ("gate_level", "incumbent_level", "reverse_level")
 """Figures of a candidate's events: levels that were spent on the looks which led to it."""
 
@@ -29,7 +32,7 @@ class Admissions:
     lost
         Recipes of which a model was rolled back.
     searched_ms
-        Instant of the last search; -1: none.
+        Instant of the last search, `NEVER_SEARCHED`, or `SEARCH_IS_PUT_OFF`: the next training searches.
     spent
         Instant and level of the looks of the last year.
     refits
@@ -39,7 +42,7 @@ class Admissions:
     recipes: Mapping[str, str] = field(default_factory=dict)
     serving: str = ""
     lost: frozenset[str] = frozenset()
-    searched_ms: int = -1
+    searched_ms: int = NEVER_SEARCHED
     spent: tuple[tuple[int, float], ...] = ()
     refits: frozenset[str] = frozenset()
 
@@ -81,7 +84,7 @@ class Admissions:
         levels = tuple((at, figures[name]) for name in LEVELS if figures.get(name, 0.0) > 0)
         recent = tuple(look for look in self.spent if look[0] > at - YEAR_MS)
         recipes = {**self.recipes, event["version"]: details.get(RECIPE, "")}
-        searched = at if details.get(SEARCHED) == "yes" else self.searched_ms
+        searched = {"yes": at, PUT_OFF: SEARCH_IS_PUT_OFF}.get(details.get(SEARCHED, ""), self.searched_ms)
         is_refit = not details.get(RECIPE) and details.get("admission") == REFIT
         refits = self.refits | {event["version"]} if is_refit else self.refits
         return replace(self, recipes=recipes, spent=(*recent, *levels), searched_ms=searched, refits=refits)

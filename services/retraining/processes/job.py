@@ -9,8 +9,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from tidemill.services.retraining.domain.admissions import RECIPE
+from tidemill.services.retraining.domain.admissions import PUT_OFF, RECIPE, SEARCHED
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import label_horizon_ms
 from tidemill.services.retraining.domain.families.family import FamilyError
@@ -19,6 +20,7 @@ from tidemill.services.retraining.domain.latency import judge_latency
 from tidemill.services.retraining.domain.learnable import Learnable, NoRefitError, expect_new_rows, expect_usual_requests, learnable, refits_only
 from tidemill.services.retraining.domain.recipe import features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
+from tidemill.services.retraining.domain.search_turn import ALARM, search_turn
 from tidemill.services.retraining.domain.steps import TrainingObserver, nobody
 from tidemill.services.retraining.domain.succession import answered_fairly, does_better, first_model, successor
 from tidemill.services.retraining.domain.training_context import Proposal, TrainingContext
@@ -49,8 +51,6 @@ from tidemill.shared.models.training_environment import training_environment
 from tidemill.shared.models.training_record import TrainingRecord, TrainingRecords
 
 log = logging.getLogger(__name__)
-_ALARM = "drift"
-_SEARCHED = (_ALARM, "manual")
 _UNHURRIED = ("schedule", "labels")
 """What asks for a training although nothing has happened."""
 _ADDRESSES = ("application", "lake", "artifacts", "versions", "max_duration_ms", "retries", "retry_delay_ms")
@@ -104,6 +104,8 @@ def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers =
     if reverse is None and predecessor is not None and champion is not None and not verdict.passed:
         reverse = does_better(bench, predecessor, champion, proposal.spent)
     details = _details(plan, bench, proposal, dataset)
+    if _search_turn(request, model) == "later":
+        details = {SEARCHED: PUT_OFF, **details}
     figures = {**proposal.figures, **fairness.figures, **(cost.figures if cost else {}), **(reverse.figures if reverse else {})}
     better = reverse is not None and reverse.passed
     reason = f"{verdict.reason}; the model before does better: {reverse.reason}" if reverse is not None and better else verdict.reason
@@ -204,7 +206,7 @@ def _attempt(
         raise TooFewRowsError(f"expected labelled rows, found none{f' but {others} of other versions of the views' if others else ''}")
     looked = Learnable(bench) if champion is None else learnable(bench, champion)
     bench, reverse = looked.bench, None
-    if request.retraining["trigger"] == _ALARM and predecessor is not None and champion is not None:
+    if request.retraining["trigger"] == ALARM and predecessor is not None and champion is not None:
         # Whether the model itself is what has gone wrong, and not the world: then its recipe has to pass again, or the model before comes back.
         reverse = does_better(bench, predecessor, champion, bench.spent)
         bench = replace(bench, spent=(*bench.spent, *reverse.spent), is_admitted=bench.is_admitted and not reverse.passed)
@@ -223,14 +225,17 @@ def _bench(request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake
     examples = examples_of(rows, model)
     label = model.settings.label
     horizon_ms = label_horizon_ms(examples, before, label.max_delay, label.on_timeout != "unlabelled") if len(examples) else 0
-    every = model.settings.training.search_every
-    due = every is not None and before - request.searched_ms >= every
     return TrainingContext(
         model=model.name, version=version, settings=model.settings, kind=kind, examples=examples, served=served,
         features=features_digest({name: definitions[name] for name in model.features}), end_ms=before, horizon_ms=horizon_ms,
-        incumbent=request.recipe, is_admitted=request.admitted, is_searched=due or request.retraining["trigger"] in _SEARCHED,
+        incumbent=request.recipe, is_admitted=request.admitted, is_searched=_search_turn(request, model) == "now",
         spent=tuple((int(at), float(level)) for at, level in request.spent),
     )  # fmt: skip
+
+
+def _search_turn(request: JobRequest, model: ModelPlan) -> Literal["now", "later", "no"]:
+    asked, own = request.retraining, model.settings
+    return search_turn(asked["trigger"], request.admitted, request.searched_ms, int(asked["journal_time"]), own.training.search_every, own.stages)
 
 
 def _load(store: ArtifactStore, address: str, kind: Kind) -> ServedModel | None:

@@ -25,7 +25,7 @@ class JobRequest:
     recipe, admitted
         Text of the serving model's recipe, empty when unknown, and whether its refits go out after light checks.
     searched_ms
-        Instant of the last search; -1: none.
+        Of `Admissions`: the instant of the last search, or what stands for it.
     spent
         Instant and level of each look of the last year.
     versions

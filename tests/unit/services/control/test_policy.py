@@ -79,6 +79,64 @@ def test_the_budget_is_one_of_any_thirty_days() -> None:
     ]  # fmt: skip
 
 
+def asked_at(decisions: list[dict[str, Any]]) -> list[tuple[str, str, str, float]]:
+    return [(one["verdict"], one["trigger"], one["cause"], one["journal_time"] / DAY) for one in decisions]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_an_alarm_in_the_cool_down_is_followed_at_its_end(restart: bool) -> None:
+    watched = policy(cool_down=5 * DAY, schedule=10 * DAY, budget=9)
+    watched.finding(finding(1, "bootstrap", "info"))
+    said = watched.finding(finding(2)) + watched.finding(finding(3))
+    assert verdicts(said) == ["skipped", "skipped"] and watched.advance(6 * DAY - 1) == []
+    if restart:
+        state = json.loads(json.dumps(watched.snapshot()))
+        watched = policy(cool_down=5 * DAY, schedule=10 * DAY, budget=9)
+        watched.load(state)
+    (asked,) = watched.advance(8 * DAY)
+    assert asked_at([asked]) == [("requested", "drift", "loss2", 6)]
+    assert asked["reason"] == "put off: cool-down: 24 h after the last request (adwin: worse)"
+    assert asked["decision_id"] not in {one["decision_id"] for one in said}
+    assert asked_at(watched.advance(30 * DAY)) == [("requested", "schedule", str(day * DAY), day) for day in (16, 26)], (
+        "once, and the schedule counts on"
+    )
+
+
+def test_what_was_put_off_is_forgotten_where_another_training_is_asked_for_first() -> None:
+    watched = policy(cool_down=5 * DAY)
+    watched.finding(finding(1))
+    watched.finding(finding(2))
+    watched.command({"command_id": "a", "model": "m", "command": "retrain", "reason": "now"}, 3 * DAY)
+    assert watched.advance(40 * DAY) == []
+
+
+def test_an_alarm_beyond_a_budget_is_followed_when_it_has_room() -> None:
+    watched = policy(cool_down=DAY, budget=2)
+    for day in (1, 4, 5):
+        watched.finding(finding(day))
+    assert asked_at(watched.advance(60 * DAY)) == [("requested", "drift", "loss5", 31)]
+    costly = policy(cool_down=DAY, budget=9, cpu_ms=60_000)
+    costly.finding(finding(1))
+    costly.trained(took(1.0, 61))
+    costly.finding(finding(1.5))
+    assert asked_at(costly.advance(60 * DAY)) == [("requested", "drift", "loss1.5", 2)]
+
+
+def test_an_operators_pause_holds_what_was_put_off_and_puts_nothing_off() -> None:
+    pause = {"command_id": "p", "model": "m", "command": "pause", "reason": "sale"}
+    watched = policy(cool_down=2 * DAY)
+    watched.finding(finding(1))
+    watched.finding(finding(2))
+    watched.command(pause, int(2.5 * DAY))
+    assert watched.advance(9 * DAY) == []
+    watched.command(pause | {"command_id": "r", "command": "resume"}, 10 * DAY)
+    assert asked_at(watched.advance(20 * DAY)) == [("requested", "drift", "loss2", 10)]
+    watched.command(pause | {"command_id": "q"}, 21 * DAY)
+    watched.finding(finding(22))
+    watched.command(pause | {"command_id": "s", "command": "resume"}, 23 * DAY)
+    assert watched.advance(90 * DAY) == []
+
+
 def took(day: float, seconds: float, event: str = "finished", name: str = "") -> dict[str, Any]:
     return {"model": "m", "decision_id": f"t{day}{name}", "event": event, "journal_time": int(day * DAY), "figures": {"cpu_s": seconds}}
 

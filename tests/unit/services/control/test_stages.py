@@ -133,6 +133,29 @@ def test_a_newer_challenger_begins_anew_and_an_older_ones_late_records_count_not
     assert [(said["action"], said["version"]) for said in later] == [("canary", "v3")]
 
 
+def test_what_a_challenger_has_shown_against_an_older_fit_does_not_make_it_serve_in_place_of_a_better_one() -> None:
+    """The world changed, and the champion's recipe was refitted since: the challenger, which is older than the change, is worse than that fit."""
+    older = [block(day, difference=-0.09 - 0.001 * (day % 3)) for day in range(8)]
+    changed: dict[str, Any] = {"stage": "canary", "sequence": 6, "champion_version": "v3"}
+    one = watch()
+    said = [said for record in older for said in one.trial(record)]
+    assert [one["action"] for one in said] == ["canary"]
+    said = [said for day in range(8, 12) for said in one.trial(block(day, difference=0.1, **changed))]
+    assert said == []
+
+
+def test_a_refit_of_the_champion_that_a_challenger_is_no_worse_than_takes_nothing_from_it() -> None:
+    one, differences = watch(), (-0.003, -0.0045, -0.002, -0.004, -0.0035, -0.0025, -0.004, -0.003, -0.0035)
+    said = []
+    for day, difference in enumerate(differences):
+        said += one.trial(block(day, 6 if day > 6 else 5, "canary" if day > 6 else "shadow", difference))
+    assert [one["action"] for one in said] == ["canary"]
+    changed: dict[str, Any] = {"stage": "canary", "sequence": 6, "champion_version": "v3", "labels": 100, "positives": 25}
+    assert one.trial(block(9, difference=-0.002, **changed)) == [], "too few labels beside the champion that serves"
+    (promoted,) = one.trial(block(10, difference=-0.003, **changed))
+    assert promoted["action"] == "promote"
+
+
 REFITS = [
     Stages(shadow=ShadowStage(), canary=CanaryStage(), refits="canary"),
     Stages(canary=CanaryStage(), refits="canary"),
@@ -148,13 +171,22 @@ def refusal(of: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("stages", REFITS)
 def test_a_refit_bakes_as_a_canary_and_needs_no_evidence_of_its_own_but_goes_back_like_any_other(stages: Stages) -> None:
     one = watch(stages)
-    said = [said for record in list(days(0.0, 11, 0.002))[:20] for said in one.trial(record | {"stage": "canary"})]
+    said = [said for record in list(days(-0.002, 11, 0.002))[:20] for said in one.trial(record | {"stage": "canary"})]
     # The worker promotes it; what comes of the same stage until then asks nothing more and spends nothing.
     assert [one["action"] for one in said] == ["promote_refit"]
     assert said[0]["journal_time"] == 4 * DAY and "a refit that has baked" in said[0]["reason"]
     assert "level" not in said[0]["figures"] and one.snapshot()["m"]["spent"] == []
     worse = play(watch(stages), (record | {"stage": "canary"} for record in days(0.03, 12)))
     assert [one["action"] for one in worse] == ["step_back"]
+
+
+def test_a_refit_whose_loss_is_larger_by_less_than_the_margin_serves_once_it_no_longer_is() -> None:
+    one = watch(REFITS[0])
+    said = [said for day in range(8) for said in one.trial(block(day, stage="canary", difference=0.003 if day < 4 else -0.005))]
+    assert [(one["action"], one["journal_time"]) for one in said] == [("promote_refit", 8 * DAY)], "the first day on which the mean is no larger"
+    harmful = watch(REFITS[0])
+    said = [said for day in range(40) for said in harmful.trial(block(day, stage="canary", difference=0.002 + 0.004 * (day % 2)))]
+    assert [one["action"] for one in said] == ["step_back"]
 
 
 @pytest.mark.parametrize("stages", REFITS)

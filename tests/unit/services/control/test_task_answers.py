@@ -92,7 +92,8 @@ def test_what_trainings_took_is_read_from_their_records_and_outlives_a_restart(t
     world.restart()
     world.find(2, 10 * DAY + 5)
     world.find(3, 11 * DAY + 1)
-    skipped, requested = world.step()
+    skipped, put_off, requested = world.step()
+    assert (put_off["cause"], put_off["verdict"], put_off["journal_time"]) == (skipped["cause"], "requested", 11 * DAY), "a day after what was taken"
     assert skipped["verdict"] == "skipped" and "trainings of the last day took 601.0 s of processor time, 600 s are allowed" in skipped["reason"]
     assert requested["verdict"] == "requested"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tidemill.services.retraining.domain.admissions import Admissions
+from tidemill.services.retraining.domain.admissions import SEARCH_IS_PUT_OFF, Admissions
 from tidemill.services.retraining.domain.recipe import Recipe
 from tidemill.services.retraining.domain.state import WorkerState
 from tidemill.shared.statistics.levels import YEAR_MS
@@ -57,6 +57,18 @@ def test_a_recipe_that_was_rolled_back_has_to_pass_again_and_the_one_before_is_s
     assert not log.now.is_admitted, "a refit was rolled back: its recipe is that of the model before as well"
     log.training(50, "v4", "a", "gate_passed", "promoted")
     assert log.now.is_admitted
+
+
+def test_a_search_that_an_alarm_has_put_off_is_made_by_the_next_training() -> None:
+    log = Log()
+    log.training(1, "v1", "a", "gate_passed", "promoted")
+    for event in ("registered", "gate_passed", "promoted"):
+        log.event(20, event, "v2", {"recipe": "a", "searched": "put off"})
+    assert log.now.searched_ms == SEARCH_IS_PUT_OFF
+    log.event(30, "registered", "v3", {"recipe": "a"})
+    assert log.now.searched_ms == SEARCH_IS_PUT_OFF
+    log.training(40, "v4", "b", "gate_passed")
+    assert log.now.searched_ms == 40 * DAY_MS
 
 
 def test_levels_are_those_of_the_last_year_and_an_ignored_event_spends_none() -> None:

@@ -66,6 +66,21 @@ def test_a_refit_serves_at_once_beside_the_trial_of_another_recipe() -> None:
         assert not first_stage(direct, now, REFIT, tried).keeps_trial, "a newer refit takes an older one's place"
 
 
+def test_a_refit_that_an_alarm_asked_for_need_not_bake() -> None:
+    now, baked, urgent = lifecycle("promoted"), Stages(**CANARY, refits="canary"), Stages(**CANARY, refits="canary_unless_drift")
+    for trigger in ("schedule", "labels", "manual", ""):
+        assert first_stage(urgent, now, REFIT, trigger=trigger) == FirstStage("canary", 0.2)
+    assert first_stage(urgent, now, REFIT, trigger="drift") == FirstStage("promoted", 1.0)
+    assert first_stage(baked, now, REFIT, trigger="drift") == FirstStage("canary", 0.2)
+    assert first_stage(urgent, now, "gate", trigger="drift") == FirstStage("canary", 0.2), "a new recipe has to show what it can"
+
+    tried = lifecycle("promoted", "canary")
+    assert held_back(tried, urgent, REFIT, "another", "schedule").startswith("not tried while another recipe is on trial")
+    assert not held_back(tried, urgent, REFIT, "another", "drift")
+    assert first_stage(urgent, tried, REFIT, "another", "drift").keeps_trial
+    assert not first_stage(urgent, tried, REFIT, "champion's", "drift").keeps_trial, "it takes the place of the refit that bakes"
+
+
 def test_a_newer_candidate_takes_the_place_of_one_of_another_recipe_and_not_of_its_own() -> None:
     now, stages = lifecycle("promoted", "shadow"), Stages(**SHADOW)
     assert not held_back(now, stages, "gate", "another") and not first_stage(stages, now, "gate", "another").keeps_trial
