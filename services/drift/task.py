@@ -33,7 +33,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes", "ingestion")
-_FOLD_VERSION = "drift-33"
+_FOLD_VERSION = "drift-34"
 # Of each so many bytes of the last snapshot: one of a day's labels takes seconds to write, and a stage that writes nothing else falls behind.
 _SNAPSHOT_ROWS, _SNAPSHOT_BYTES = 50_000, 400_000
 _MERGE_KEY = b"merge"
@@ -71,6 +71,7 @@ def watch_settings(model: ModelPlan, lineage: Mapping[str, Lineage] | None = Non
         bounds_of_metrics=metric_bounds(own.drift),
         label_stream=own.label.stream,
         shown_only=frozenset(name for name, one in (lineage or {}).items() if one.behaviour != "window"),
+        dates=frozenset(name for name, one in (lineage or {}).items() if one.is_date),
         aggregates=frozenset(name for name, one in (lineage or {}).items() if one.view),
         block_ms=own.gate.block,
         slices=tuple(name for name in own.slices if name in columns),

@@ -5,12 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import pyarrow as pa
+
 from tidemill.shared.application.expressions import Expression
 from tidemill.shared.application.plan import FeaturePlan, Plan, StreamPlan, ViewPlan
 
 Behaviour = Literal["window", "history", "calendar"]
 """``history``: an aggregate over everything so far, which moves as long as there is a first row in it; ``calendar``: it moves with the date."""
-_CALENDAR = frozenset("hour minute weekday dow doy day month week quarter season dayofweek dayofyear weekofyear monthname dayname".split())
+_CALENDAR = frozenset("hour minute weekday dow doy day month week quarter season dayofweek dayofmonth dayofyear weekofyear monthname dayname".split())
+# Words that may follow: day of week, month number. What follows otherwise is what was counted within: day charge, month income.
+_PART = frozenset("of the name number num no nr code type bin index idx sin cos utc local".split())
 _CALENDAR_SQL = re.compile(r"\b(EXTRACT|DATE_PART|STRFTIME|DAYOFWEEK|WEEKDAY|MONTH|HOUR|WEEK|QUARTER)\s*\(", re.IGNORECASE)
 
 
@@ -29,12 +33,15 @@ class Lineage:
         Names of the streams.
     behaviour
         How its distribution moves when nothing has happened.
+    is_date
+        Whether it is a date, as days since 1970.
     """
 
     columns: frozenset[str]
     view: str
     streams: frozenset[str]
     behaviour: Behaviour = "window"
+    is_date: bool = False
 
     @property
     def nodes(self) -> frozenset[str]:
@@ -52,8 +59,9 @@ def _of_feature(feature: FeaturePlan, plan: Plan, views: Mapping[str, ViewPlan])
     if feature.origin == "view":
         return _of_view(views[feature.source], feature.name, plan)
     stream = plan.streams[feature.source]
-    columns = _sources(stream, feature.column)
-    return Lineage(_named(stream, columns), "", frozenset({stream.name}), "calendar" if _is_calendar(stream, feature.column) else "window")
+    columns, fields = _sources(stream, feature.column), stream.user_arrow if stream.is_reference else stream.entry_arrow
+    behaviour: Behaviour = "calendar" if _is_calendar(stream, feature.column) else "window"
+    return Lineage(_named(stream, columns), "", frozenset({stream.name}), behaviour, pa.types.is_date(fields.field(feature.column).type))
 
 
 def _of_view(view: ViewPlan, feature: str, plan: Plan) -> Lineage:
@@ -108,4 +116,9 @@ def _is_calendar(stream: StreamPlan, column: str) -> bool:
 
 
 def _is_calendar_name(name: str) -> bool:
-    return bool(_CALENDAR & {word.lower() for word in re.split(r"[^A-Za-z]+", name)})
+    """Whether a name ends with a part of the calendar (`sched_hour`, `dayOfWeek`, `month_nr`), and not in a rate (`calls_per_day`)."""
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
+    first = next((place for place, word in enumerate(words) if word in _CALENDAR), None)
+    if first is None or "per" in words[:first]:
+        return False
+    return set(words[first:]) <= _CALENDAR | _PART

@@ -89,6 +89,13 @@ class Sketch:
         return self.present + self.missing
 
     @property
+    def whole_share(self) -> float:
+        """Share of the values in cells that begin with a whole number, as all of them do beyond 4,096; 0 without values."""
+        lowest = np.abs(self.keys) << self.shift
+        begins = np.where(lowest == 0, 0.0, ((lowest + FLOAT_CELLS.origin) << FLOAT_CELLS.bits).view(np.float64))
+        return float(self.counts[begins == np.rint(begins)].sum() / self.present) if self.present else 0.0
+
+    @property
     def missing_share(self) -> float:
         """Share of rows without a value; 0 without rows."""
         return self.missing / self.rows if self.rows else 0.0

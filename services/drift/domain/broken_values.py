@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tidemill.services.drift.domain.conditions import Conditions
 from tidemill.services.drift.domain.data_quality import QualityBounds, outside_shares
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
+from tidemill.services.drift.domain.measured import has_units
 from tidemill.services.drift.domain.scale import Scale, UsualScale, scales
 from tidemill.services.drift.domain.shifts import Summary
 from tidemill.shared.statistics.histogram import Tally
@@ -25,6 +26,8 @@ class BrokenValues:
         Vectors that a day needs before its features are judged.
     missing_shift
         No bound on the change of the share of missing values is lower.
+    unbounded
+        Features of which only missing values are told.
     """
 
     version: str
@@ -33,6 +36,7 @@ class BrokenValues:
     scales: Mapping[str, UsualScale]
     min_rows: int
     missing_shift: float
+    unbounded: Set[str] = frozenset()
 
     def look(
         self, at: Coordinates, conditions: Conditions, day: Mapping[str, Summary], window: Mapping[str, Summary], ended: Set[str]
@@ -83,9 +87,11 @@ class BrokenValues:
 
         told = f"{missing:.1%} missing, usually {usual.missing_low:.1%} to {usual.missing_high:.1%}"
         hold("missing", "missing_share", distance, missing_bound, told, gone)
+        if name in self.unbounded:
+            return findings
         if factor is not None:
-            bound = self.scales[name].factor_log
-            is_other = [one is not None and bool(one.units) and one.factor_log > bound for one in (factor, week)]
+            bound, is_scaled = self.scales[name].factor_log, has_units(self.reference[name], day)
+            is_other = [one is not None and is_scaled and bool(one.units) and one.factor_log > bound for one in (factor, week)]
             # A day says it for sure, a week is less so: a level may have moved by about as much.
             severity: Severity
             told_by, severity = (week, "warning") if week is not None and is_other == [False, True] else (factor, "alarm")

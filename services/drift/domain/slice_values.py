@@ -1,7 +1,7 @@
 """Broken values by slice: missing ones, values never seen and other units in some rows only, which the whole hides."""
 
 import base64
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.conditions import CALM_LEVEL
 from tidemill.services.drift.domain.findings import Kind
+from tidemill.services.drift.domain.measured import have_fractions
 from tidemill.services.drift.domain.scale import FACTORS
 from tidemill.services.drift.domain.shifts import Summary
 from tidemill.services.drift.domain.slice_usual import LEAST_HISTORY, SliceUsual, UsualSoFar, WindowFigures
@@ -46,6 +47,31 @@ class SliceMeasure:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueBounds:
+    """What the values of slices are held against that is the same for all of them.
+
+    Attributes
+    ----------
+    outside
+        Bounds on the share of values never seen, by feature; features without one are not judged.
+    missing_shift
+        No bound on a change of the share of missing values is lower.
+    categories
+        Features that are categories.
+    without_units
+        Features of which no units are judged: a few values; aggregates, whose rows share events, so that a hundred of them may be a few.
+    whole
+        Features of few whole numbers, of which no units are judged while they stay whole.
+    """
+
+    outside: Mapping[str, float]
+    missing_shift: float
+    categories: Set[str]
+    without_units: Set[str]
+    whole: Set[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Scaling:
     """By which known factor the values of slices have moved: arrays of shape (judged slices, features).
 
@@ -67,7 +93,7 @@ class SliceValues:
     categories are those of the whole reference, as is the bound on values beyond them, by five standard errors of the slice's rows. Other units are
     a factor of the table by which the mean logarithm has moved while its spread is the same; of Celsius and Fahrenheit only the whole tells.
 
-    Sums are whole numbers (of logarithms in units of 2^-16), so that batches of any size give the same. Memory: 30 numbers for each feature of a
+    Sums are whole numbers (of logarithms in units of 2^-16), so that batches of any size give the same. Memory: 31 numbers for each feature of a
     slice.
 
     Attributes
@@ -80,8 +106,6 @@ class SliceValues:
 
     features: Sequence[str]
     slices: int
-    aggregates: Collection[str] = frozenset()
-    """Features of which no units are judged: their rows share events, so that a hundred of them may be a few."""
     rows: Int64 = field(init=False)
     windows: Int64 = field(init=False)
     counts: dict[str, Int64] = field(init=False)
@@ -126,19 +150,11 @@ class SliceValues:
         """Keep what has been usual so far for a new champion."""
         self.frozen = self.usual.settled()
 
-    def close(
-        self, outside_bounds: Mapping[str, float], missing_shift: float, categories: Collection[str], active: Collection[_Active]
-    ) -> list[SliceMeasure]:
+    def close(self, bounds: ValueBounds, active: Collection[_Active]) -> list[SliceMeasure]:
         """End a day; returns what is beyond half of its bound, or lasts, in the slices whose window ends with it.
 
         Parameters
         ----------
-        outside_bounds
-            On the share of values never seen, by feature.
-        missing_shift
-            No bound on a change of the share of missing values is lower.
-        categories
-            Features that are categories.
         active
             Conditions that last: kind, feature and slice.
         """
@@ -150,7 +166,7 @@ class SliceValues:
         measures: list[SliceMeasure] = []
         if self.frozen is not None:
             judged = ended[self.frozen.windows[ended] >= LEAST_HISTORY]
-            measures = self._measures(judged, self.frozen, outside_bounds, missing_shift, categories, active)
+            measures = self._measures(judged, self.frozen, bounds, active)
         if ended.size:
             missing = self.counts["missing"][ended] / self.rows[ended][:, None]
             self.usual = replace(self.usual, now=self.usual.now.learned(ended, WindowFigures(missing, *self._logs(ended))))
@@ -202,15 +218,7 @@ class SliceValues:
             negative = self.counts["negative"][chosen] / logs
         return mean, spread, (logs >= LEAST_ROWS / 2) & ((negative <= 1 - _ONE_SIGN) | (negative >= _ONE_SIGN)) & (spread > 0)
 
-    def _measures(
-        self,
-        judged: Int64,
-        frozen: SliceUsual,
-        outside_bounds: Mapping[str, float],
-        missing_shift: float,
-        categories: Collection[str],
-        active: Collection[_Active],
-    ) -> list[SliceMeasure]:
+    def _measures(self, judged: Int64, frozen: SliceUsual, bounds: ValueBounds, active: Collection[_Active]) -> list[SliceMeasure]:
         if not judged.size:
             return []
         usual = {name: values[judged] for name, values in frozen.figures.items()}
@@ -218,12 +226,12 @@ class SliceValues:
         share = self.counts["missing"][judged] / rows
         near = np.clip(share, usual["low"], usual["high"])
         noise = _SIGMAS * np.sqrt(np.maximum(near * (1 - near), 1 / rows) / rows)
-        distance, missing_bound = np.abs(share - near), np.maximum(np.maximum(missing_shift, usual["high"] - usual["low"]), noise)
+        distance, missing_bound = np.abs(share - near), np.maximum(np.maximum(bounds.missing_shift, usual["high"] - usual["low"]), noise)
         outside = self.counts["outside"][judged] / np.maximum(rows - self.counts["missing"][judged], 1)
-        least = np.array([min(1.0, outside_bounds.get(name, 1.0)) for name in self.features])
+        least = np.array([min(1.0, bounds.outside.get(name, 1.0)) for name in self.features])
         # A hundred rows of a cold day: as many as the bound lets pass, and their chance.
         outside_bound = least + _SIGMAS * np.sqrt(least * (1 - least) / rows)
-        scaling = self._scaling(judged, rows, usual)
+        scaling = self._scaling(judged, rows, usual, bounds)
         far = np.abs(scaling.moved)
         measures: list[SliceMeasure] = []
 
@@ -237,7 +245,7 @@ class SliceValues:
             told = f"{share[row, place]:.1%} missing, usually {low:.1%} to {high:.1%}"
             measure("missing", row, place, "missing_share", distance, missing_bound, told)
         for row, place in self._worth(judged, outside, outside_bound, ("range", "category"), active):
-            kind: Kind = "category" if self.features[place] in categories else "range"
+            kind: Kind = "category" if self.features[place] in bounds.categories else "range"
             told = f"{outside[row, place]:.1%} of the values outside of what was seen, bound {outside_bound[row, place]:.1%}"
             measure(kind, row, place, "outside_share", outside, outside_bound, told)
         for row, place in self._worth(judged, far, scaling.bound, ("units",), active):
@@ -246,15 +254,17 @@ class SliceValues:
             measure("units", row, place, "scale_factor", far, scaling.bound, told, factor=factor)
         return measures
 
-    def _scaling(self, judged: Int64, rows: Int64, usual: Mapping[str, Float64]) -> _Scaling:
+    def _scaling(self, judged: Int64, rows: Int64, usual: Mapping[str, Float64], bounds: ValueBounds) -> _Scaling:
         """Return by which known factor the values of each feature in each judged slice have moved."""
-        is_own = np.array([name not in self.aggregates for name in self.features], np.bool_)
+        is_measured = np.array([name not in bounds.without_units for name in self.features], np.bool_)
+        is_whole = np.array([name in bounds.whole for name in self.features], np.bool_)
+        is_measured = is_measured & (~is_whole | have_fractions(self.counts["fractions"][judged], self.counts["logs"][judged]))
         mean, spread, has_logs = self._logs(judged)
         with np.errstate(invalid="ignore", divide="ignore"):
             moved = mean - usual["log_mean"]
             # What a hundred rows leave unsure: of their mean, and of their spread.
             error, unsure = spread / np.sqrt(rows), 1 / np.sqrt(2 * rows)
-            is_scaled = is_own & has_logs & (usual["log_windows"] >= LEAST_HISTORY)
+            is_scaled = is_measured & has_logs & (usual["log_windows"] >= LEAST_HISTORY)
             is_scaled &= np.abs(spread / usual["log_spread"] - 1) < _SAME_SPREAD + 2 * unsure
         bound = np.maximum(np.maximum(_LEAST_FACTOR_LOG, _REACH * usual["log_far"]), _SIGMAS * np.nan_to_num(error))
         nearest = np.abs(moved[..., None] - _KNOWN).argmin(axis=-1) if moved.size else np.zeros(moved.shape, np.int64)

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from tidemill.services.drift.domain.conditions import Conditions
 from tidemill.services.drift.domain.data_quality import QualityBounds
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, condition_of
+from tidemill.services.drift.domain.measured import has_few_values, has_few_whole_numbers
 from tidemill.services.drift.domain.rows import Float64, Int64, OutcomeRows
 from tidemill.services.drift.domain.shifts import Summary
 from tidemill.services.drift.domain.slice_labels import LEAST_LABELS, SliceLabels, slice_order
 from tidemill.services.drift.domain.slice_names import SliceNames
 from tidemill.services.drift.domain.slice_requests import SliceRequests
 from tidemill.services.drift.domain.slice_streams import SliceStreams
-from tidemill.services.drift.domain.slice_values import SliceValues
+from tidemill.services.drift.domain.slice_values import SliceValues, ValueBounds
 from tidemill.services.drift.domain.stream_quality import StreamKind, words_of
 from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.statistics.histogram import Tally
@@ -73,7 +74,7 @@ class SliceWatch:
         self.names = SliceNames(own.slices)
         count = len(self.names.names)
         self.requests, self.labels = SliceRequests(len(own.slices)), SliceLabels(count)
-        self.values, self.streams = SliceValues(own.features, count, own.aggregates), SliceStreams(count)
+        self.values, self.streams = SliceValues(own.features, count), SliceStreams(count)
 
     def vectors(self, partition: Int64, offset: Int64, batch: pa.RecordBatch, lag_ms: Float64, reference: Mapping[str, Summary]) -> None:
         """Take requests in order, with the milliseconds from the event time of each to its journal time."""
@@ -115,9 +116,7 @@ class SliceWatch:
         codes = [code for code, name in enumerate(self.names.names) if name]
         today = {code: self.streams.figures(code) for code in codes}
         own, names = self.settings, self.names.names
-        categories = {name for name, one in reference.items() if isinstance(one, Tally)}
-        bounds = {name: one.outside for name, one in usual.items()}
-        measures = self.values.close(bounds, own.missing_shift, categories, self._active(conditions))
+        measures = self.values.close(self._bounds(reference, usual), self._active(conditions))
         candidates = [
             _Candidate(one.kind, one.feature, names[one.code], one.detector, one.statistic, one.bound, one.told, one.evidence) for one in measures
         ]
@@ -134,6 +133,16 @@ class SliceWatch:
             for part in (self.requests, self.labels, self.values, self.streams):
                 part.forget(freed)
         return findings
+
+    def _bounds(self, reference: Mapping[str, Summary], usual: Mapping[str, QualityBounds]) -> ValueBounds:
+        own = self.settings
+        return ValueBounds(
+            outside={name: one.outside for name, one in usual.items() if name not in own.unbounded},
+            missing_shift=own.missing_shift,
+            categories={name for name, one in reference.items() if isinstance(one, Tally)},
+            without_units=own.unbounded | own.aggregates | {name for name, one in reference.items() if has_few_values(one)},
+            whole={name for name, one in reference.items() if has_few_whole_numbers(one)},
+        )
 
     def _hold(self, at: Coordinates, conditions: Conditions, candidates: Sequence[_Candidate]) -> list[Finding]:
         """Return findings that begin; conditions that nobody measured today stay as they were."""

@@ -183,7 +183,9 @@ class ModelWatch:
             Features that are made of streams which had ended.
         """
         version, own = str(self.version), self.settings
-        values = BrokenValues(version, self.references[version], self.usual[version], self.scales[version], own.min_rows, own.missing_shift)
+        values = BrokenValues(
+            version, self.references[version], self.usual[version], self.scales[version], own.min_rows, own.missing_shift, own.unbounded
+        )
         return values.look(at, self.conditions, day, window, ended)
 
     def streams_quality(self, at: Coordinates, day: int, hours: Sequence[int], lag_ms: float, ended: EndedStreams) -> list[Finding]:

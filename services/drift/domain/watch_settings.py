@@ -23,6 +23,10 @@ class WatchSettings:
         Share of a window's rows outside of the reference's range that is worth a warning.
     bounds_of_metrics, recent_labels
         Bounds on the metrics of that many last labels.
+    shown_only
+        Aggregates over all history and parts of the calendar: they move when nothing has happened.
+    dates
+        Features that are dates.
     aggregates
         Features that views make: rows share the events that they are made of.
     block_ms
@@ -49,11 +53,17 @@ class WatchSettings:
     recent_labels: int = 2000
     label_stream: str = ""
     shown_only: frozenset[str] = frozenset()
+    dates: frozenset[str] = frozenset()
     aggregates: frozenset[str] = frozenset()
     block_ms: int = 86_400_000
     slices: tuple[str, ...] = ()
     labels_of_class: int = 10
     labels: int | None = None
+
+    @property
+    def unbounded(self) -> frozenset[str]:
+        """Features without a range, categories or units to be held against: what is new of them comes with time."""
+        return self.shown_only | self.dates
 
 
 def feature_columns(settings: Sequence[WatchSettings], types: Mapping[str, str]) -> dict[str, list[FeatureColumn]]:
