@@ -18,6 +18,7 @@ from tidemill.services.cli.run_option import RunFolder, run_folder
 from tidemill.services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan, tell
 
 if TYPE_CHECKING:
+    from tidemill.runs.run_servers import RunServers
     from tidemill.runs.running import Running
     from tidemill.shared.application.plan import Plan
 
@@ -55,6 +56,18 @@ def up(
     of a model failed, or a stage stood still or a stream was paused at the end; with 1 when a service or server cannot be kept running,
     with 2 when the application or the settings are wrong.
     """
+    from tidemill.runs.run_servers import RunServers
+
+    plan = read_plan(application)
+    place, began = folder / plan.application.app, time.monotonic()
+    with RunServers(place) as servers:
+        if history is not None:
+            _feed(application, plan, history, servers, clock)
+        _serve(application, plan, servers, clock, began)
+
+
+def _serve(application: Path, plan: "Plan", servers: "RunServers", clock: Clock, began: float) -> None:
+    """Run until Ctrl-C, and say what comes."""
     from tidemill.planning.apply import follow_changes
     from tidemill.runs.announcer import Announcer
     from tidemill.runs.change_desk import ChangeDesk
@@ -66,11 +79,7 @@ def up(
     from tidemill.runs.settings import read_settings
     from tidemill.shared.avro.registry import ConfluentSchemaRegistry
 
-    plan = read_plan(application)
-    place, began = folder / plan.application.app, time.monotonic()
-    if history is not None:
-        _feed(application, plan, history, place, clock)
-    stop = threading.Event()
+    place, stop = servers.folder, threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
     started = time.monotonic()
@@ -84,7 +93,7 @@ def up(
         return not stop.is_set()
 
     announcer = Announcer(plan, say)
-    begun = running_application(application, plan, place, clock.value, lambda: not stop.is_set())
+    begun = running_application(application, plan, place, clock.value, lambda: not stop.is_set(), servers)
     with failures(), begun as run, watching(plan, run.infrastructure, say) as watch:
         console.print(f"{plan.application.app} runs after {time.monotonic() - started:.1f} s; logs in {place / 'logs'}; Ctrl-C stops it.")
         broker = connect(read_settings().kafka_at(run.infrastructure.bootstrap_servers))
@@ -123,7 +132,7 @@ def _show_first_steps(application: Path, plan: "Plan", run: "Running", place: Pa
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _feed(application: Path, plan: "Plan", data: str, place: Path, clock: Clock) -> None:
+def _feed(application: Path, plan: "Plan", data: str, servers: "RunServers", clock: Clock) -> None:
     """Let a new run read data of the past."""
     from tidemill.replay.history import feed_history
     from tidemill.services.cli.backtest_data import DataChoice
@@ -132,9 +141,9 @@ def _feed(application: Path, plan: "Plan", data: str, place: Path, clock: Clock)
         raise typer.BadParameter("expected the live clock: on the replay clock, time is what `tidemill replay` publishes", param_hint="--history")
     with failures():
         choice = DataChoice([data], end_ms=time.time_ns() // 1_000_000)
-        result = feed_history(application, plan, data, choice.read, place, os.environ, console)
+        result = feed_history(application, plan, data, choice.read, servers, os.environ, console)
     if result is None:
-        console.print(f"The run in {place} has been live already and goes on where it was; {data} is not read again.", highlight=False)
+        console.print(f"The run in {servers.folder} has been live already and goes on where it was; {data} is not read again.", highlight=False)
         return
     console.print(
         f"{result.published:,} records of the past in {result.seconds:.1f} s, {result.promotions} promotions; now live ...", highlight=False

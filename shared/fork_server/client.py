@@ -88,8 +88,14 @@ class ForkServer:
         self._connection: Connection | None = None
         self._running: dict[int, _ForkedProcess] = {}
         self._alone: list[subprocess.Popen[bytes]] = []
-        self._given_up = False
+        self._given_up = self._has_loaded = False
         self.lock = threading.RLock()
+
+    def begin(self) -> None:
+        """Start the server without waiting for it: it loads its modules while its starter does something else."""
+        with self.lock:
+            if self._connection is None and not self._given_up:
+                self._launch()
 
     def start(
         self,
@@ -204,6 +210,8 @@ class ForkServer:
 
     def _asked(self, task: Mapping[str, object], sockets: Sequence[socket.socket]) -> StartedProcess:
         connection = self._connection or self._launch()
+        if not self._has_loaded:
+            self._answer("loaded")
         connection.send_bytes(json.dumps(task).encode())
         for handed in sockets:
             send_handle(connection, handed.fileno(), 0)
@@ -223,8 +231,7 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 preexec_fn=tied_to_parent(),
             )
-        self._connection = Connection(ours.detach())
-        self._answer("loaded")
+        self._connection, self._has_loaded = Connection(ours.detach()), False
         return self._connection
 
     def _answer(self, kind: str) -> int:
@@ -243,6 +250,7 @@ class ForkServer:
         if connection is None:
             raise EOFError("the server has ended")
         message: dict[str, int] = json.loads(connection.recv_bytes())
+        self._has_loaded |= "loaded" in message
         if "ended" in message:
             process = self._running.pop(message["ended"])
             process.returncode = message["code"]

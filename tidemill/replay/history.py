@@ -9,6 +9,7 @@ from rich.console import Console
 from tidemill.replay.feed import StreamTable
 from tidemill.replay.replay_run import ReplayOptions, ReplayResult, replay_run
 from tidemill.runs.instance import InstanceError, read_instance
+from tidemill.runs.run_servers import RunServers
 from tidemill.shared.application.plan import Plan
 
 _PARTS = 12
@@ -20,7 +21,7 @@ def feed_history(
     plan: Plan,
     data: str,
     read: Callable[[Plan], Mapping[str, StreamTable]],
-    folder: Path,
+    servers: RunServers,
     environment: Mapping[str, str],
     console: Console,
 ) -> ReplayResult | None:
@@ -30,8 +31,8 @@ def feed_history(
 
     Parameters
     ----------
-    folder
-        The run's, which `up` goes on in.
+    servers
+        Of the run, which `up` goes on with.
 
     Raises
     ------
@@ -40,6 +41,7 @@ def feed_history(
     ApplicationError, SettingsError, DataSetError, ReplayRefused, CoverageTimeout, ServiceFailed
         What is wrong, and what to do.
     """  # fmt: skip
+    folder = servers.folder
     before = read_instance(folder)
     if before is not None:
         if before.clock == "live":
@@ -49,7 +51,7 @@ def feed_history(
             " end: start it without --history, or remove the folder"
         )
     tables = read(plan)
-    options = ReplayOptions(data, lambda _: tables, slice_ms=_slice_ms(tables), up=True, folder=folder)
+    options = ReplayOptions(data, lambda _: tables, slice_ms=_slice_ms(tables), up=True, folder=folder, servers=servers)
     return replay_run(application, options, environment, console)
 
 

@@ -21,6 +21,7 @@ from tidemill.replay.replay import ReplayRefused, refuse_a_journal_that_is_past,
 from tidemill.runs.coverage import wait_until_covered
 from tidemill.runs.instance import Instance, InstanceError, find_instance
 from tidemill.runs.kafka_clients import connect
+from tidemill.runs.run_servers import RunServers
 from tidemill.runs.running import running_application
 from tidemill.runs.screen import Screen
 from tidemill.runs.settings import read_settings
@@ -54,6 +55,8 @@ class ReplayOptions:
         The run's folder; None for the one of `tidemill up`, or with `up` for a new one.
     allow_rejected
         Records that may be refused for other reasons than the application's own expectations.
+    servers
+        With `up`: those to run it on, which go on afterwards; None: of its own.
     """
 
     data: str
@@ -63,6 +66,7 @@ class ReplayOptions:
     up: bool = False
     folder: Path | None = None
     allow_rejected: int = 0
+    servers: RunServers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,7 @@ def replay_run(application: Path, options: ReplayOptions, environment: Mapping[s
         return _publish(plan, kafka, registry, feeds_of(plan, registry, tables), options, None, console)
     folder = options.folder or Path(".tidemill/replay") / f"{plan.application.app}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
     console.print("Starting servers and services ...")
-    with running_application(application, plan, folder, clock) as run:
+    with running_application(application, plan, folder, clock, servers=options.servers) as run:
         registry = ConfluentSchemaRegistry(run.infrastructure.registry_url)
         kafka = settings.kafka_at(run.infrastructure.bootstrap_servers)
         return _publish(plan, kafka, registry, feeds_of(plan, registry, tables), options, run.supervisor, console, folder)

@@ -13,6 +13,7 @@ from tidemill.runs.settings import CommandSettings
 from tidemill.runs.supervisor import ServiceSpec, Supervisor
 from tidemill.shared.application.planning import load_application
 from tidemill.shared.application.topics import EVERY_APPLICATIONS
+from tidemill.shared.fork_server.client import ForkServer
 from tidemill.shared.observability.secret_file import secret_file
 from tidemill.shared.service.stage import FUSED, FUSIBLE
 
@@ -30,6 +31,15 @@ _WRITES_OUT = "archive"
 _BESIDE = "explanations"
 _KAFKA_OPTIONS = "TIDEMILL_KAFKA__OPTIONS"
 _COMMANDS_KEY = "TIDEMILL_COMMANDS__KEY_FILE"
+LIBRARIES = {
+    "OMP_NUM_THREADS": "2",
+    # Training threads that spin while they wait for each other take the processor from the services, and from each other.
+    "OMP_WAIT_POLICY": "passive",
+    "OPENBLAS_NUM_THREADS": "1",
+    # Kafka clients allocate on many threads, and each would keep an arena of its own.
+    "MALLOC_ARENA_MAX": "2",
+}
+"""What libraries read when a service's process loads them."""
 _GATEWAY_HOST, _GATEWAY_PORT = "TIDEMILL_GATEWAY__HOST", "TIDEMILL_GATEWAY__PORT"
 
 
@@ -47,12 +57,7 @@ def pipeline_environment(application: Path, infrastructure: Infrastructure, fold
         _GATEWAY_PORT: os.environ.get(_GATEWAY_PORT) or str(free_port()),
         **({} if settings.commands is not None else {_COMMANDS_KEY: str((folder / KEY_FILE).absolute())}),
         "TIDEMILL_RUNNER__STATE_FOLDER": str((folder / "state").absolute()),
-        "OMP_NUM_THREADS": "2",
-        # Training threads that spin while they wait for each other take the processor from the services, and from each other.
-        "OMP_WAIT_POLICY": "passive",
-        "OPENBLAS_NUM_THREADS": "1",
-        # Kafka clients allocate on many threads, and each would keep an arena of its own.
-        "MALLOC_ARENA_MAX": "2",
+        **LIBRARIES,
     }
 
 
@@ -68,12 +73,18 @@ def stage_processes(topology: str, stages: Sequence[str] = EVERY_APPLICATIONS) -
     return (*path, *(stage for stage in stages if stage not in FUSIBLE))
 
 
-def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
-    """Start every stage, the gateway and alerts; logs go to `folder`/logs."""
+def start_services(folder: Path, environment: Mapping[str, str], forks: ForkServer | None = None) -> Supervisor:
+    """Start every stage, the gateway and alerts; logs go to `folder`/logs.
+
+    Parameters
+    ----------
+    forks
+        Forks them, and goes on when they have ended; None: a server of their own.
+    """
     if _COMMANDS_KEY in environment:
         # Whoever commands the run as soon as it is up must find the key, which its services would make at their own pace.
         secret_file(Path(environment[_COMMANDS_KEY]))
-    supervisor = Supervisor(folder / "logs", environment)
+    supervisor = Supervisor(folder / "logs", environment, server=forks)
     running = load_application(Path(environment[_APPLICATION])).stages
     stages = [stage_spec(stage, environment) for stage in stage_processes(environment[TOPOLOGY], running)]
     # Nobody waits for them, and whoever is told may be told a moment later. What the stages write as they stop is to be told, too.

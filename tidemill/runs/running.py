@@ -1,16 +1,17 @@
 """An application with everything it needs, running for as long as the block lasts."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.runs.application_copy import keep_application
 from tidemill.runs.former_requests import answer_former_requests
-from tidemill.runs.instance import Instance, InstanceError, read_instance
+from tidemill.runs.instance import Instance
 from tidemill.runs.kafka_clients import connect
 from tidemill.runs.pipeline import TOPOLOGY, gateway_address, pipeline_environment, start_services
+from tidemill.runs.run_servers import RunServers
 from tidemill.runs.settings import read_settings
 from tidemill.runs.supervisor import Supervisor
 from tidemill.runs.topics import create_topics
@@ -29,7 +30,9 @@ class Running:
 
 
 @contextmanager
-def running_application(application: Path, plan: Plan, folder: Path, clock: str, goes_on: Callable[[], bool] = lambda: True) -> Iterator[Running]:
+def running_application(
+    application: Path, plan: Plan, folder: Path, clock: str, goes_on: Callable[[], bool] = lambda: True, servers: RunServers | None = None
+) -> Iterator[Running]:
     """Run an application: servers (embedded unless given by address), topics, every service.
 
     A run that had another application when it ended answers first, with that one, what it had begun to answer (`tidemill.runs.former_requests`).
@@ -42,6 +45,8 @@ def running_application(application: Path, plan: Plan, folder: Path, clock: str,
         ``live`` or ``replay``, see ingestion.
     goes_on
         Asked while requests of a former application are answered: whether the run is wanted still.
+    servers
+        Those of the run, which go on when the services have ended; None: of its own.
 
     Raises
     ------
@@ -54,19 +59,16 @@ def running_application(application: Path, plan: Plan, folder: Path, clock: str,
     """
     settings = read_settings()
     folder.mkdir(parents=True, exist_ok=True)
-    before = read_instance(folder)
-    if before is not None and before.runs:
-        raise InstanceError(f"{folder}: process {before.pid} runs {plan.application.app} from there; stop it, or choose another folder")
-    servers = folder / "servers"
-    with Infrastructure.from_environment(servers) as infrastructure:
+    with RunServers(folder) if servers is None else nullcontext(servers) as up:
+        infrastructure, data = up.infrastructure, up.data
         broker = connect(settings.kafka_at(infrastructure.bootstrap_servers))
         create_topics(plan, broker)
         content = keep_application(application, folder)
         registry = ConfluentSchemaRegistry(infrastructure.registry_url)
         answer_former_requests(plan, folder, clock, infrastructure, settings, broker, registry, goes_on)
-        instance = Instance.of_this_process(application, content, clock, infrastructure, servers if servers.is_dir() else None, folder)
+        instance = Instance.of_this_process(application, content, clock, infrastructure, data if data.is_dir() else None, folder)
         environment = pipeline_environment(content, infrastructure, folder, clock, settings)
-        supervisor = start_services(folder, environment)
+        supervisor = start_services(folder, environment, up.forks)
         try:
             instance.write(folder)
             yield Running(infrastructure, supervisor, gateway_address(environment), environment[TOPOLOGY])

@@ -68,12 +68,22 @@ class Supervisor:
         Variables every service gets.
     modules
         What is loaded once for all of them (`tidemill.shared.fork_server.client.ForkServer`).
+    server
+        Forks them, and goes on when this supervisor has stopped; by default one of its own.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *, modules: Sequence[str] = LOADED_ONCE, crash_limit: int = 6) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        modules: Sequence[str] = LOADED_ONCE,
+        crash_limit: int = 6,
+        server: ForkServer | None = None,
+    ) -> None:
         self._folder = folder
         self._environment = dict(environment)
-        self._server = ForkServer(environment, modules, folder / "fork-server.log")
+        self._server, self._closes_server = server or ForkServer(environment, modules, folder / "fork-server.log"), server is None
         self._crash_limit = crash_limit
         self._children: dict[str, _Child] = {}
         self._lock = threading.Lock()
@@ -157,7 +167,8 @@ class Supervisor:
             children, self._children = self._children, {}
         for last in (False, True):
             _end([child.process for child in children.values() if child.spec.stops_last == last], timeout_s)
-        self._server.close()
+        if self._closes_server:
+            self._server.close()
 
     def _advances(self, spec: ServiceSpec) -> int:
         """How often the processes of a service have come further, by their notes."""

@@ -84,8 +84,16 @@ def test_a_process_is_as_a_new_interpreter_would_be(server: ForkServer, tmp_path
 
 @pytest.mark.parametrize("code", [0, 2, 77])
 def test_an_exit_code_is_heard(server: ForkServer, tmp_path: Path, code: int) -> None:
+    """Of a server that was begun before somebody needed it, too: there is one, and what it says while nobody waits is heard."""
+    others = set(psutil.Process().children())
+    server.begin()
+    server.begin()
+    forks = set(psutil.Process().children()) - others
+    server.await_message(patient(20))
+    server.look()
     process = start(server, tmp_path, "ends", CODE=str(code))
     assert process.wait(patient(20)) == code == process.returncode
+    assert len(forks) == 1 and set(psutil.Process().children()) - others == forks
 
 
 def test_an_exception_ends_in_a_traceback_and_code_1(server: ForkServer, tmp_path: Path) -> None:
