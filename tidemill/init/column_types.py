@@ -23,6 +23,9 @@ _COMMA_NUMBER = r"^[+-]?\d+,\d+$"
 _COMMA_OR_THOUSANDS = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 _UNITS = ("$", "€", "£", "¥", "%")
 _WITH_UNIT = r"^([+-]?)\s?([$€£¥]?)\s?([+-]?[\d.,]*\d[\d.,]*)\s?([$€£¥%]?)$"
+_SPACES = " \u00a0\u202f'\u2019"
+_GROUPED = rf"^[+-]?\s?[$€£¥]?\s?[+-]?\d{{1,3}}([{_SPACES}]\d{{3}})+([.,]\d+)?\s?[$€£¥%]?$"
+_BELOW_A_THOUSAND = r"^[+-]?\s?[$€£¥]?\s?[+-]?\d{1,3}([.,]\d+)?\s?[$€£¥%]?$"
 _LEAST_FOR_ODD, _MOST_ODD, _MOST_ODD_WORDS = 50, 0.02, 3
 
 
@@ -137,15 +140,34 @@ def _plain(name: str, values: pl.Series, decimal: str | None) -> InputColumn | N
     lower = given.head(1).str.to_lowercase().to_list()[0]
     if lower in _TRUTH and bool(given.str.to_lowercase().is_in(list(_TRUTH)).all()):
         return InputColumn(name, (values.str.to_lowercase() == "true").alias(name), "boolean")
-    if (number := _numbers(name, values, given, decimal)) is not None:
+    if (number := _numbers(name, values, given, decimal) or _with_unit(name, values, given, decimal)) is not None:
         return number
-    if (number := _with_unit(name, values, given, decimal)) is not None:
-        return number
+    plain, notes = _plainly_written(values)
+    if notes and (number := _numbers(name, plain, plain.drop_nulls(), decimal) or _with_unit(name, plain, plain.drop_nulls(), decimal)) is not None:
+        return InputColumn(name, number.values, number.kind, (*notes, *number.notes))
     pattern = date_format(given)
     if pattern is None:
         return None
     times, kind = read_dates(values, pattern)
     return InputColumn(name, times.alias(name), kind, () if pattern.iso else (f"dates are written as {pattern.text}",))
+
+
+def _plainly_written(values: pl.Series) -> tuple[pl.Series, tuple[str, ...]]:
+    """Return numbers without what only people read in them, and what that was: parentheses for a minus, spaces or apostrophes between thousands."""
+    notes: tuple[str, ...] = ()
+    given = values.drop_nulls()
+    negative = given.str.contains(r"^\([^()-]*\d[^()-]*\)$")
+    if bool(negative.any()) and not bool(negative.all()):
+        values, notes = values.str.replace(r"^\((.*)\)$", "-${1}"), ("numbers in parentheses are negative",)
+        given = values.drop_nulls()
+    grouped = given.str.contains(_GROUPED)
+    rest = given.filter(~grouped)
+    # Of one length all of them, they are codes.
+    differ = len(rest) > 0 or given.str.len_chars().n_unique() > 1
+    if bool(grouped.any()) and differ and _all(rest, _BELOW_A_THOUSAND):
+        values = values.str.replace_all(rf"[{_SPACES}](\d{{3}})", "${1}")
+        notes = (*notes, "spaces or apostrophes part thousands")
+    return values, notes
 
 
 def _with_unit(name: str, values: pl.Series, given: pl.Series, decimal: str | None) -> InputColumn | None:
