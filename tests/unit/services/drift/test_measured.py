@@ -40,7 +40,7 @@ def small_counts(generator: np.random.Generator, rows: int) -> Float64:
 
 def winds(generator: np.random.Generator, rows: int) -> Float64:
     """Whole knots, as miles per hour: 35 values with fractions."""
-    return generator.integers(3, 38, rows) * 1.15078
+    return np.asarray(generator.integers(3, 38, rows) * 1.15078, np.float64)
 
 
 def speeds(generator: np.random.Generator, rows: int) -> Float64:
