@@ -17,6 +17,8 @@ from tests.shared_servers import ServerDesk, ask_for_servers
 from tidemill.deploy.embedded.component import Component
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 
+# Importing and collecting makes a million objects that stay: until that is done (`pytest_collection_finish`) nothing is garbage.
+gc.disable()
 DESK = pytest.StashKey[ServerDesk]()
 # Seconds that a test of a folder takes, where it does not say itself (`pytest.mark.lasts`): an order of magnitude is enough.
 USUAL_DURATION_S = {"e2e": 60.0, "integration": 5.0, "contract": 1.0, "property": 0.5, "unit": 0.0, "tests": 0.0}
@@ -72,6 +74,7 @@ def pytest_collection_finish() -> None:
     """Leave what was imported and collected, which stays, out of every later garbage collection: each would look at a million objects again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def expect_names_of_their_own(items: list[pytest.Item]) -> None:

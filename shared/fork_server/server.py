@@ -19,6 +19,7 @@ from typing import Any
 
 from setproctitle import setproctitle
 
+import tidemill.shared.rare_collections  # noqa: F401 - before the libraries
 from tidemill.shared.lifeline import tie_to
 
 _LOOK_EVERY_S = 1.0

@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import lightgbm
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnxmltools import convert_lightgbm
-from onnxmltools.convert.common.data_types import FloatTensorType
 
 from tidemill.shared.models.rounding import at_most
+
+if TYPE_CHECKING:
+    import lightgbm
 
 Link = Literal["none", "logistic", "softmax"]
 """What makes scores of a model's sums."""
@@ -22,22 +22,28 @@ _ML_OPSET = 3
 _IR_VERSION = 8
 
 
-def lightgbm_to_onnx(booster: lightgbm.Booster, columns: int) -> bytes:
+def lightgbm_to_onnx(booster: "lightgbm.Booster", columns: int) -> bytes:
     """Export a booster: float32 matrix (n, columns) in; NaN is missing.
 
     The last output is probabilities (n, 2) of a binary booster, (n, K) of a multiclass one, and numbers (n, 1) of a regression.
     """
+    # It takes a second to load, and a model of another family does not need it.
+    from onnxmltools import convert_lightgbm
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
     graph = convert_lightgbm(
         _with_float32_thresholds(booster), "lightgbm", [("input", FloatTensorType([None, columns]))], target_opset=_OPSET, zipmap=False
     )
     return canonical_model(graph)
 
 
-def _with_float32_thresholds(booster: lightgbm.Booster) -> lightgbm.Booster:
+def _with_float32_thresholds(booster: "lightgbm.Booster") -> "lightgbm.Booster":
     """Return the same model with thresholds that a graph's 32 bits hold: each rounded down, so that every 32-bit input answers its test as before.
 
     The converter rounds to the nearest. A threshold between two neighbouring 32-bit numbers then becomes the upper one, which takes the other branch.
     """
+    import lightgbm
+
     text = re.sub(r"^tree_sizes=.*\n", "", booster.model_to_string(), flags=re.MULTILINE)  # Bytes of each tree, which change.
     return lightgbm.Booster(model_str=re.sub(r"^threshold=(.*)$", _rounded_down, text, flags=re.MULTILINE))
 

@@ -30,12 +30,12 @@ from tidemill.shared.observability.redaction import redacted, secrets_of
 from tidemill.shared.observability.settings import ServiceSettings
 from tidemill.shared.observability.settings_problem import settings_problem
 from tidemill.shared.observability.stall import StallGuard, leave
+from tidemill.shared.rare_collections import THRESHOLDS
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.service.starting import once_it_answers
 from tidemill.shared.without_blas import leave_out_blas
 
 STOPPED, CRASHED, MISCONFIGURED = 0, 1, 2
-_YOUNG_OBJECTS = 50_000
 Settings = TypeVar("Settings", bound=ServiceSettings)
 SettingsType = TypeVar("SettingsType", bound=ServiceSettings, contravariant=True)
 log = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ def tune_collector() -> None:
     """Keep the cycle collector out of the hot path: what was made at start stays, and a batch of messages is no reason to look for cycles."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS, 20, 100)
+    gc.set_threshold(*THRESHOLDS)
 
 
 def stop_on_signals() -> threading.Event:

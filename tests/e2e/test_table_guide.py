@@ -11,12 +11,16 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from typer.testing import CliRunner
 
-from tests.patience import patient
+from tests.integration.test_up import module_of, running
+from tests.patience import patient, until
 from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.pipeline import stage_processes
 from tidemill.services.cli.__main__ import app
+from tidemill.shared.service.stage import FUSED
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "guide" / "from-a-table.md").read_text(encoding="utf-8")
@@ -25,14 +29,17 @@ DEADLINE_S = patient(200.0)
 
 
 def live(folder: Path, command: str, environment: dict[str, str]) -> tuple[list[str], int]:
-    """Run `up` until it has shown its first prediction, sending the event that it suggests; returns what it printed, and its exit code."""
+    """Run `up` until it has shown its first prediction, sending the event that it suggests, and end it with Ctrl-C: nothing outlives it.
+
+    Returns what it printed, and its exit code.
+    """
     words = [sys.executable, "-m", *shlex.split(command)]
-    process = subprocess.Popen(
-        words, cwd=folder, env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "400"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    given = {**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "400"}
+    process = subprocess.Popen(words, cwd=folder, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     guard = threading.Timer(DEADLINE_S, process.kill)
     guard.start()
     lines: list[str] = []
+    family: list[psutil.Process] = []
     try:
         assert process.stdout is not None
         for line in process.stdout:
@@ -42,8 +49,13 @@ def live(folder: Path, command: str, environment: dict[str, str]) -> tuple[list[
                 answer = httpx.post(curl[-1], content=curl[curl.index("-d") + 1], headers={"content-type": "application/json"}, timeout=patient(60))
                 assert answer.status_code == 202, answer.text
             if line.startswith("First prediction"):
-                process.send_signal(signal.SIGINT)
-        return lines, process.wait(patient(60))
+                family = psutil.Process(process.pid).children(recursive=True)
+                services = (*stage_processes(FUSED), "gateway", "alerts")
+                assert {f"tidemill.services.{name}" for name in services} <= {module_of(child) for child in family}
+                os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+        code = process.wait(patient(60))
+        until(lambda: not any(map(running, family)), lambda: f"the end of all: {[child for child in family if running(child)]}", 30)
+        return lines, code
     finally:
         guard.cancel()
         process.kill()

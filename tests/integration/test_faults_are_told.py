@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
+from typer.testing import CliRunner
 
 from tests.integration.meters import write_application
 from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.services.cli.__main__ import app
 
 ROOT = Path(__file__).parents[2]
 NOON, COUNT = 1_704_110_400_000, 40
@@ -62,5 +64,5 @@ def test_a_replay_names_what_was_rejected_fails_for_it_and_leaves_a_whole_lake(
     accepted = COUNT - len(NEGATIVE)
     for table, rows in (("journal_readings", accepted), ("journal_faults", 6), ("vectors", accepted), ("predictions", accepted)):
         assert DeltaTable(str(run / "lake" / application_name / table)).to_pyarrow_table().num_rows == rows, table
-    audited = tidemill("audit", str(application), "--run", str(run), environment=environment)
-    assert audited.returncode == 0, audited.stdout + audited.stderr
+    audited = CliRunner().invoke(app, ["audit", str(application), "--run", str(run)], env=infrastructure.environment)
+    assert audited.exit_code == 0, audited.output

@@ -1,4 +1,7 @@
-"""Java uses a cache that is right, and starts as without one where it is not: damaged, another's, or none."""
+"""Java uses a cache that is right, and starts as without one where it is not: damaged, another's, or none.
+
+That broker and registry start from theirs is shown where they are started anyway (`test_embedded`).
+"""
 
 import os
 import random
@@ -14,9 +17,7 @@ import pytest
 from tests.long_forms import shortened
 from tests.patience import patient
 from tidemill.deploy.embedded.java_cache import JavaCache, JavaProgram
-from tidemill.deploy.embedded.java_training import make_java_caches
-from tidemill.deploy.embedded.programs import java_caches, java_programs
-from tidemill.deploy.embedded.servers import prepare_servers
+from tidemill.deploy.embedded.programs import java_programs
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.lasts(20)]
 MAIN = "kafka.tools.StorageTool"
@@ -102,25 +103,3 @@ def test_the_cache_of_other_jars_is_not_used(tool: tuple[JavaProgram, JavaCache]
     cache = JavaCache(tmp_path, other)
     shutil.copyfile(whole.path, cache.path)
     assert not loaded_from_cache(other, cache, tmp_path / "classes.log")
-
-
-def test_broker_and_registry_start_from_their_caches(tmp_path: Path) -> None:
-    """An option that Java's cache does not bear would cost its gain without a word."""
-    make_java_caches()
-    programs = java_programs()
-    logs = {name: tmp_path / f"{name}.classes" for name in ("kafka", "registry")}
-    options = {name: [*cache.reading, f"-Xlog:class+load:file={logs[name]}"] for name, cache in java_caches(programs).items()}
-    servers = prepare_servers(tmp_path, programs, options)
-    java = [servers["kafka"], servers["registry"]]
-    try:
-        for server in java:
-            server.launch()
-        for server in java:
-            server.wait_until_ready()
-    finally:
-        for server in java:
-            server.stop()
-    for name, log in logs.items():
-        lines = log.read_text().splitlines()
-        kept = sum(FROM_CACHE in line for line in lines)
-        assert kept > 0.9 * len(lines), (name, kept, len(lines))

@@ -72,13 +72,13 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
     supervisor = Supervisor(tmp_path / "logs", environment)
     client = MlflowClient(environment["TIDEMILL_TRACKING__URI"], environment["TIDEMILL_TRACKING__URI"])
 
-    def until(condition: Callable[[], bool], what: str) -> None:
+    def until(condition: Callable[[], bool], what: str, look_s: float = 0.1) -> None:
         end = time.monotonic() + DEADLINE_S
         while not condition():
             supervisor.check()
             logs = "\n".join(f"== {name}\n{supervisor.log_tail(name)}" for name in SERVICES) if time.monotonic() > end else ""
             assert not logs, f"not within {DEADLINE_S:.0f} s: {what}\n{logs}"
-            time.sleep(0.1)
+            time.sleep(look_s)
 
     def values(topic: str, partitions: int = 1) -> list[bytes]:
         parts = [records for p in range(partitions) for records in reader.read(TopicPartition(topic, p), 0)]
@@ -110,7 +110,7 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
     try:
         before = ask("before")
         assert (before["model_version"], before["variant"], before["reason"]) == ("v2", "champion", None)
-        until(lambda: champion() == "v2", "the registry knows who serves")
+        until(lambda: champion() == "v2", "the registry knows who serves", 0.5)
         key = command_key(None, tmp_path)
         command = signed_command(key, "faulty", "roll_back", "complaints", "back", serving="v2", operator="ann")
         for _ in range(3):  # a client that repeats itself
@@ -142,7 +142,7 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         until(lambda: ask(f"after{next(tries)}")["model_version"] == "v1", "predictions by the champion before")
         after = ask("last")
         assert (after["model_version"], after["variant"], after["deployment_sequence"], after["reason"]) == ("v1", "champion", 3, None)
-        until(lambda: champion() == "v1", "the registry follows")
+        until(lambda: champion() == "v1", "the registry follows", 0.5)
         tags = {one.tags["version"]: one.tags for one in client.search_model_versions(f"name = '{application_name}.faulty'")}
         assert {"promoted_at", "retired_at", "restored_at"} <= set(tags["v1"]) and {"promoted_at", "rolled_back_at"} <= set(tags["v2"])
 

@@ -15,6 +15,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.integration.meters import write_application
+from tests.long_forms import shortened
 from tests.patience import patient
 from tidemill.deploy.embedded.component import free_port
 from tidemill.deploy.embedded.infrastructure import VARIABLES
@@ -110,9 +111,13 @@ def training_of(parent: psutil.Process, addresses: dict[str, str], folder: Path)
 
 
 @pytest.mark.lasts(35)
-@pytest.mark.parametrize("ending", ["SIGKILL", "Ctrl-C"])
+@pytest.mark.parametrize("ending", shortened(["SIGKILL", "Ctrl-C"], 1))
 def test_nothing_outlives_the_command(tmp_path: Path, application_name: str, request: pytest.FixtureRequest, ending: str) -> None:
-    """Ctrl-C reaches servers of its own too; that they do not outlive a SIGKILL is shown with the servers alone (`test_embedded_lifecycle`)."""
+    """The long form adds Ctrl-C with servers of its own and a training that runs.
+
+    Of Ctrl-C alone the guide from a table has a short form (`tests/e2e/test_table_guide.py`). That servers of its own outlive neither a SIGKILL nor a
+    Ctrl-C is shown with the servers alone (`test_embedded_lifecycle`).
+    """
     own = ending == "Ctrl-C"
     servers = {} if own else request.getfixturevalue("infrastructure").environment
     with up(tmp_path, application_name, servers) as (process, addresses):

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import tidemill.shared.rare_collections  # noqa: F401 - before the libraries
 from tidemill.experiments.configuration import Configuration
 from tidemill.experiments.subject import bench_of, write_whole
 from tidemill.experiments.trial import FoldedRows, run_trial

@@ -8,6 +8,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+import tidemill.shared.rare_collections  # noqa: F401 - before the libraries
 from tidemill.offline.reproduced_version import train_again
 from tidemill.services.retraining.processes.warm_child import serve
 from tidemill.shared.application.plan import Plan

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, logsumexp
-from sklearn.isotonic import IsotonicRegression
 
 from tidemill.services.retraining.domain.examples import DAY_MS
 from tidemill.services.retraining.domain.shrinkage import FLOOR, LogOddsSample, shrunk_level, shrunk_line
@@ -196,6 +194,9 @@ def isotonic(labels: Scores, scores: Scores, weights: Weights = None) -> Calibra
     """
     order = np.argsort(scores, kind="stable")
     ordered, truth, own = scores[order], labels[order], np.ones(len(labels)) if weights is None else weights[order]
+    # Loaded when needed: scikit-learn takes a second.
+    from sklearn.isotonic import IsotonicRegression
+
     levels = IsotonicRegression().fit(ordered, truth, own).predict(ordered)
     stretch = np.append(0, np.cumsum(np.diff(levels) > 0))
     least, sizes = max(_LEAST_PER_KNOT, len(labels) // _MOST_KNOTS), np.bincount(stretch)
@@ -222,6 +223,8 @@ def temperature(labels: Scores, scores: Scores, weights: Weights = None) -> Cali
     def loss(power: float) -> float:
         scaled = np.exp(power) * logs
         return weighted_mean(logsumexp(scaled, axis=1) - scaled[own], weights)
+
+    from scipy.optimize import minimize_scalar
 
     slope = float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded", options={"xatol": 1e-8}).x))
     return Calibration(link="softmax", slope=slope, offsets=(0.0,) * scores.shape[1])

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestRegressor
 
 from tidemill.services.retraining.domain.families.averaged_trees import tree_of
 from tidemill.services.retraining.domain.families.family import Matrix, Scores
@@ -97,6 +96,9 @@ def fit_errors(rows: HeldOut, parity_inputs: Matrix, seed: int) -> ErrorModel | 
         return None
     sizes = np.column_stack([np.abs(errors) / scale, (errors / scale) ** 2])
     spreads = np.maximum(sizes.std(axis=0), 1e-9)
+    # Loaded when needed: scikit-learn takes a second.
+    from sklearn.ensemble import RandomForestRegressor
+
     forest = RandomForestRegressor(
         n_estimators=_TREES, max_leaf_nodes=_LEAVES, min_samples_leaf=max(_LEAST_PER_LEAF, len(errors) // _SHARE_PER_LEAF),
         random_state=seed, n_jobs=1,

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import expit, logit, stdtrit
 
 from tidemill.shared.models.calibration import Calibration
@@ -39,6 +38,8 @@ class LogOddsSample:
 
     def level(self, odds: Scores) -> float:
         """Return by how much log odds have to be moved so that the mean score is the rate."""
+        from scipy.optimize import brentq
+
         return float(brentq(lambda by: weighted_mean(expit(odds + by) - self.labels, self.weights), -50.0, 50.0))
 
     def kept_of_level(self, odds: Scores, level: float) -> float:

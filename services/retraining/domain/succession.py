@@ -15,7 +15,6 @@ from tidemill.services.retraining.domain.first_stage import REFIT
 from tidemill.services.retraining.domain.gate import judge
 from tidemill.services.retraining.domain.recipe import Recipe
 from tidemill.services.retraining.domain.refit_checks import check_refit
-from tidemill.services.retraining.domain.search import search
 from tidemill.services.retraining.domain.slices import groups_of
 from tidemill.services.retraining.domain.strategy_gate import LEAST_BLOCKS, PairedScores, judge_strategy
 from tidemill.services.retraining.domain.threshold import best_threshold
@@ -181,6 +180,9 @@ def answered_fairly(bench: TrainingContext, scorer: OnnxScorer) -> FairnessFindi
 
 
 def _searched(bench: TrainingContext, split: Split, incumbent: Recipe | None, notes: _Notes) -> tuple[Recipe, float]:
+    # Loaded when needed: optuna takes half a second, and a refit searches nothing.
+    from tidemill.services.retraining.domain.search import search
+
     result = search(bench.examples, split, bench.settings.training, bench.kind, incumbent.parameters if incumbent else None, bench.told, bench.kept)
     notes.figures |= result.figures
     notes.trials = result.trials

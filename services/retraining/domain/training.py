@@ -16,7 +16,6 @@ from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.flipped_labels import LEFT_OUT, written
 from tidemill.services.retraining.domain.held_out import CLASS_WEIGHT, calibration_of, interval_of
 from tidemill.services.retraining.domain.kept_answers import FitAnswers, anew
-from tidemill.services.retraining.domain.search import search
 from tidemill.services.retraining.domain.steps import TrainingObserver, nobody
 from tidemill.shared.application.families import is_own
 from tidemill.shared.application.training_policy import Training
@@ -72,6 +71,9 @@ def train(
     FamilyError
         A family cannot learn this.
     """
+    # Loaded when needed: optuna takes half a second, and a refit searches nothing.
+    from tidemill.services.retraining.domain.search import search
+
     result = search(examples, split, training, kind, told=told, kept=kept)
     artifact = fit_at(examples, split, split.gate_start, result.parameters, result.threshold, model, version, training, kind)
     figures = {**result.figures, "training_rows": float(artifact.signature.details["learned_rows"])}

@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import tidemill.shared.rare_collections  # noqa: F401 - before the libraries
 from tidemill.services.retraining.domain.families.family import FamilyError
 from tidemill.services.retraining.own_families import check_explained_families, check_own_families
 from tidemill.services.retraining.processes.warm_child import serve

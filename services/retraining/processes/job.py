@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import tidemill.shared.rare_collections  # noqa: F401 - before the libraries
 from tidemill.services.retraining.domain.admissions import PUT_OFF, RECIPE, SEARCHED
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import label_horizon_ms

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+import tidemill.shared.rare_collections  # noqa: F401 - before the libraries
 from tidemill.services.retraining.domain.service_times import ServiceTimes
 from tidemill.shared.lifeline import tied_to_parent
 from tidemill.shared.models.registry import ModelRegistry

@@ -95,27 +95,13 @@ def test_a_version_is_tied_to_its_data_and_streams_beside_the_store(tmp_path: Pa
     assert version.description == "passed: better" and client.get_registered_model("shop.m").description == "Which orders to check."
 
 
-def test_a_registry_that_does_not_know_a_version_yet_is_told_again_later(uri: str, tmp_path: Path) -> None:
+def test_a_version_that_the_registry_does_not_know_is_named(uri: str) -> None:
     with pytest.raises(LookupError, match="expected version v9 of shop\\.m"):
         ModelRegistry(uri).deployed("shop", "m", {"v9": {"promoted_at": "2013-02-05"}}, "v9")
-    now = 0.0
-    registrar = ProcessRegistrar(tmp_path, "shop", "no-such-scheme://", clock=lambda: now)
-    registrar.want({"m": ServiceTimes({"v1": {}}, "v1")})
-    registrar.poll()
-    assert registrar._process is not None and registrar._process.wait(patient(60)) != 0
-    registrar.poll()
-    now = 9.0
-    registrar.poll()
-    assert registrar._process is None, "a child costs five CPU seconds: never more often than every ten"
-    now = 10.5
-    registrar.poll()
-    again = registrar._process
-    assert again is not None
-    again.kill()
-    again.wait()
 
 
-def test_a_training_that_ended_while_the_registry_was_away_is_recorded_when_it_is_back_also_by_the_next_process(tmp_path: Path) -> None:
+def test_what_a_registry_that_is_away_was_not_told_it_is_told_later_also_by_the_next_process(uri: str, tmp_path: Path) -> None:
+    """A training that ended meanwhile is recorded then."""
     record = {
         "model": "m",
         "version": "v9",
@@ -123,12 +109,22 @@ def test_a_training_that_ended_while_the_registry_was_away_is_recorded_when_it_i
         "tags": {**TAGS, "decision_id": "d9"},
         "parameters": {"family": "lightgbm"},
     }
-    away = ProcessRegistrar(tmp_path, "late", "no-such-scheme://")
+    now = 0.0
+    away = ProcessRegistrar(tmp_path, "late", "no-such-scheme://", clock=lambda: now)
     away.record("d9", {**record, "metrics": {"auc": 0.8}})
     away.record("d9", {**record, "metrics": {"auc": 0.8}})
     away.poll()
     assert away._process is not None and away._process.wait(patient(60)) != 0
-    uri = f"sqlite:///{tmp_path / 'late.db'}"
+    away.poll()
+    now = 9.0
+    away.poll()
+    assert away._process is None, "a child costs five CPU seconds: never more often than every ten"
+    now = 10.5
+    away.poll()
+    again = away._process
+    assert again is not None
+    again.kill()
+    again.wait()
     registrar = ProcessRegistrar(tmp_path, "late", uri)
     registrar.want({"m": ServiceTimes({"v9": {"promoted_at": "2013-02-05"}}, "v9")})
     registrar.poll()

@@ -66,11 +66,11 @@ def test_every_version_is_made_again_side_by_side_each_with_its_own_module(train
     assert [(line["version"], line["status"], line["made_sha256"]) for line in lines] == sorted(
         (one.version, "identical", one.artifact_sha256) for one in results
     )
-    # One process for all three: the second module must not be the first one's.
+    # One process for both modules: the second must not be the first one's.
     done: list[Any] = []
-    versions = [(MODEL, one.version) for one in results]
+    versions = [(MODEL, one.version) for one in (results[0], results[2])]
     one_process = reproduce_all(folder, str(folder / "lake"), str(folder / "artifacts"), versions, 1, done.append)
-    assert [one.status for one in one_process] == ["identical"] * 3 and done == one_process
+    assert [one.status for one in one_process] == ["identical"] * 2 and done == one_process
 
 
 @pytest.mark.lasts(10)
@@ -87,53 +87,40 @@ def test_what_was_pruned_or_has_no_record_has_its_line(trained: tuple[Path, list
     record = records.get(MODEL, second.version)
     assert record is not None
     records.put(TrainingRecord(**{**record.model_dump(), "application_hash": "0" * 64}))
-    remade = command(copy, "--json")
-    assert remade.exit_code == 1
-    told = {line["version"]: line for line in map(json.loads, remade.stdout.splitlines())}
-    assert {version: line["status"] for version, line in told.items()} == {
-        first.version: "pruned", second.version: "failed", third.version: "unrecorded",
-    }  # fmt: skip
-    assert "its dataset was pruned: expected" in told[first.version]["reason"] and not told[first.version]["identical"]
-    assert "expected an application of the hash 000000000000" in told[second.version]["reason"]
-    assert "expected a training record in" in told[third.version]["reason"]
-    printed = command(copy)
-    assert printed.exit_code == 1 and "0 of 3 are the same bytes; 1 pruned, 1 failed, 1 unrecorded" in printed.output
-    assert " ".join(printed.output.split()).count("its dataset was pruned") == 1
+    remade = command(copy)
+    words = " ".join(remade.output.split())
+    assert remade.exit_code == 1 and "0 of 3 are the same bytes; 1 pruned, 1 failed, 1 unrecorded" in words
+    names = [f"{MODEL}@{one.version}" for one in (first, second, third)]
+    for line in (
+        f"{names[0]} pruned {names[0]}: its dataset was pruned: expected",
+        f"{names[1]} failed {names[1]}: expected an application of the hash 000000000000",
+        f"{names[2]} unrecorded expected a training record in",
+    ):
+        assert words.count(line) == 1, words
 
 
 @pytest.mark.lasts(10)
-def test_other_bytes_are_told_with_their_differences(trained: tuple[Path, list[JobResult]], tmp_path: Path) -> None:
+def test_other_bytes_are_told_with_their_differences_and_a_process_that_dies_costs_its_own_version_alone(
+    trained: tuple[Path, list[JobResult]], tmp_path: Path
+) -> None:
     """A record that says another model came of the training stands in for another architecture."""
-    folder, (first, _, third) = trained
+    folder, (first, second, third) = trained
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     records = TrainingRecords(str(copy / "artifacts"))
-    record = records.get(MODEL, first.version)
-    assert record is not None
+    record, dying = records.get(MODEL, first.version), records.get(MODEL, second.version)
+    assert record is not None and dying is not None
     records.put(TrainingRecord(**{**record.model_dump(), "artifact_sha256": third.artifact_sha256, "passed": not record.passed}))
+    deadly = "import os\nimport signal\n\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    records.put(TrainingRecord(**{**dying.model_dump(), "application": {**dying.application, "shop_own.py": deadly}}))
     remade = command(copy)
     words = " ".join(remade.output.split())
-    assert remade.exit_code == 1 and "2 of 3 are the same bytes; 1 differs" in words
+    assert remade.exit_code == 1 and "1 of 3 are the same bytes; 1 differs, 1 failed" in words
+    assert f"{MODEL}@{third.version} identical" in words, "by the next process"
     assert "the training was decided upon differently this time" in words
     apart = re.search(rf"{MODEL}@{first.version} differs ([\d.e-]+) ([\d.e-]+)", words)
     assert apart is not None and 0 < float(apart[2]) < float(apart[1])
-
-
-@pytest.mark.lasts(10)
-def test_a_process_that_dies_costs_its_own_version_alone(trained: tuple[Path, list[JobResult]], tmp_path: Path) -> None:
-    folder, results = trained
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    records = TrainingRecords(str(copy / "artifacts"))
-    record = records.get(MODEL, results[1].version)
-    assert record is not None
-    deadly = "import os\nimport signal\n\nos.kill(os.getpid(), signal.SIGKILL)\n"
-    records.put(TrainingRecord(**{**record.model_dump(), "application": {**record.application, "shop_own.py": deadly}}))
-    remade = reproduce_all(copy, str(copy / "lake"), str(copy / "artifacts"), [(MODEL, one.version) for one in results], 1, lambda _: None)
-    assert [(one.version, one.status) for one in remade] == [
-        (one.version, status) for one, status in zip(results, ("identical", "failed", "identical"), strict=True)
-    ]
-    assert remade[1].reason == "its process was ended by signal 9; 9 is mostly too little memory: fewer --jobs"
+    assert f"{MODEL}@{second.version} failed its process was ended by signal 9; 9 is mostly too little memory: fewer --jobs" in words
 
 
 def test_nothing_on_record_and_words_that_do_not_fit_are_refused(trained: tuple[Path, list[JobResult]], tmp_path: Path) -> None:
