@@ -219,11 +219,12 @@ def _model(written: ApplicationDraft) -> list[str]:
 def _stages(sizes: StageSizes) -> list[str]:
     return [
         "# A new recipe that has passed the gate first scores everything and answers nobody (shadow), then answers a share of the requests (canary);",
-        "# it goes back by itself where it does worse. A first model, and refits of a recipe that serves, answer at once. Without `stages` all do.",
+        "# it goes back by itself where it does worse. A first model and a refit that an alarm asked for answer at once, any other refit once it has",
+        "# done no worse as a canary. Without `stages` all answer at once.",
         "stages:",
         f"  shadow: {{for: {sizes.shadow}, labels: {sizes.shadow_labels}}}   # so long, with so many labels, at least",
         f"  canary: {{share: 0.1, for: {sizes.canary}, labels: {sizes.canary_labels}}}   # of the requests, by the hash of their keys",
-        "  refits: direct   # or canary: refits answer a share first, too",
+        "  refits: canary_unless_drift   # or canary: all refits answer a share first; or direct: none does",
         f"  longest: {sizes.longest}   # what is not shown to be no worse by then leaves",
     ]
 

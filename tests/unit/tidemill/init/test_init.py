@@ -101,7 +101,7 @@ def _has_stages(app: Path, days: float) -> None:
     """The stages are on, can be baked through within the table's own time and labels, and leave room for evidence."""
     (model,) = load_plan(app).models.values()
     stages, block = model.settings.stages, model.settings.gate.block
-    assert stages.shadow is not None and stages.canary is not None and stages.refits == "direct" and stages.ab is None
+    assert stages.shadow is not None and stages.canary is not None and stages.refits == "canary_unless_drift" and stages.ab is None
     assert stages.shadow.duration >= 7 * block and stages.canary.duration >= 3 * block
     assert 28 * block <= stages.longest and stages.shadow.duration + stages.canary.duration <= max(0.5 * days * 86_400_000, 10_000)
     assert 20 <= stages.canary.labels <= stages.shadow.labels <= 200
