@@ -24,6 +24,8 @@ _ROOM = 1_000
 _LEAST_MEASURED = 50
 _MOSTLY, _LIKELY = 0.95, 0.5
 _LONGEST_VALUE = 60
+_AGAIN = 0.1
+_LEAST_STRETCHES, _ROWS_A_STRETCH, _STRETCHES_A_VALUE = 5, 5, 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +233,30 @@ def _about_column(one: ColumnProfile, question: Question, times: pl.Series | Non
                 f"column {name!r} lies after the request in {later:,} of {len(times):,} rows: if it tells what happened later, it must not be seen;"
                 f" --exclude {_shell(name)}"
             )
+    remarks += _about_order(one)
     if one.use == "feature" and one.column.kind == "text" and not one.categories and one.distinct > _MANY_TEXTS:
         remarks.append(f"column {name!r} has {one.distinct:,} different texts: rare ones are pooled when a model is trained")
     return remarks
+
+
+def _about_order(one: ColumnProfile) -> list[str]:
+    """Warn of an entity that comes once, and of a feature whose values follow each other and do not come again: what comes next nobody has seen."""
+    name, given = one.column.name, one.column.values.drop_nulls()
+    if one.use == "entity" and len(given) - one.distinct < _AGAIN * len(given):
+        return [
+            f"the entity {name!r} comes again in {len(given) - one.distinct:,} of {len(given):,} rows: hardly anything is remembered of it; if it"
+            f" names a row, say --id {_shell(name)}"
+        ]
+    is_told = one.use == "feature" and one.column.kind in ("text", "integer", "date")
+    if not is_told or one.distinct < _LEAST_STRETCHES or one.distinct * _ROWS_A_STRETCH > len(given):
+        return []
+    stretches = int((given != given.shift(1)).sum()) + 1
+    if stretches > _STRETCHES_A_VALUE * one.distinct:
+        return []
+    return [
+        f"the values of column {name!r} follow each other and do not come again ({one.distinct:,} in {stretches:,} stretches): a model has seen none"
+        f" of those that come next. If it is a time, say --time {_shell(name)}, or leave it out: --exclude {_shell(name)}"
+    ]
 
 
 def _shell(name: str) -> str:

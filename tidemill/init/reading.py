@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,9 @@ def _encoding(file: Path) -> tuple[str, list[str]]:
 
 def _csv(file: Path, encoding: str, separator: str | None) -> RawTable:
     try:
-        mark = separator or _separator(file, encoding)
-        rows = read_csv(file, (), CsvDialect(mark, encoding))
+        told = _told_separator(file, encoding)
+        mark = separator or told or _separator(file, encoding)
+        rows = read_csv(file, (), CsvDialect(mark, encoding, int(told is not None)))
     except UnicodeDecodeError:
         return _csv(file, "latin-1", separator)
     except csv.Error as error:
@@ -116,6 +118,13 @@ def _csv(file: Path, encoding: str, separator: str | None) -> RawTable:
     blank = [name for name in frame.columns if not name.strip()]
     frame = frame.rename({name: f"column_{frame.columns.index(name) + 1}" for name in blank})
     return RawTable(file, f"CSV separated by {_NAMES.get(mark, repr(mark))}", frame, rows.place)
+
+
+def _told_separator(file: Path, encoding: str) -> str | None:
+    """Return the mark that a first line such as ``sep=;`` tells Excel; None where there is none."""
+    _, first = next(records_of(file, CsvDialect("\x1f", encoding)), (1, [""]))
+    told = re.fullmatch(r"sep=(.)", first[0].strip(), re.IGNORECASE)
+    return told[1] if told else None
 
 
 def _separator(file: Path, encoding: str) -> str:

@@ -19,10 +19,11 @@ _REPLACED = "\ufffd"
 
 @dataclass(frozen=True, slots=True)
 class CsvDialect:
-    """How a file is written: what separates its columns, and how its text is encoded (where no byte order mark says it)."""
+    """How a file is written: what separates its columns, how its text is encoded (where no byte order mark says it), how many lines precede it."""
 
     separator: str = ","
     encoding: str = "utf-8"
+    lines_before: int = 0
 
 
 _PLAIN = CsvDialect()
@@ -51,7 +52,7 @@ def read_csv(file: Path, nulls: Sequence[str], dialect: CsvDialect = _PLAIN) -> 
         _check_quotes(file, dialect)
         with open_text(file, "CSV", dialect.encoding) as source:
             # Threads that Arrow has just started abort a process that ends at once, as one with a file to refuse does.
-            alone = pyarrow.csv.ReadOptions(use_threads=False)
+            alone = pyarrow.csv.ReadOptions(use_threads=False, skip_rows=dialect.lines_before)
             parse = pyarrow.csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
             table = pyarrow.csv.read_csv(source, alone, parse_options=parse, convert_options=options)
     except (OSError, EOFError) as error:
@@ -119,9 +120,12 @@ def records_of(file: Path, dialect: CsvDialect) -> Iterator[tuple[int, list[str]
     """Yield the first line and the values of every record that is not empty, header included."""
     csv.field_size_limit(_LONGEST_FIELD)
     with open_text(file, "CSV", dialect.encoding) as source:
-        reader = csv.reader(io.TextIOWrapper(source, "utf-8", errors="replace", newline=""), delimiter=dialect.separator)
-        begin = 1
+        text = io.TextIOWrapper(source, "utf-8", errors="replace", newline="")
+        for _ in range(dialect.lines_before):
+            text.readline()
+        reader = csv.reader(text, delimiter=dialect.separator)
+        begin = dialect.lines_before + 1
         for record in reader:
             if record:
                 yield begin, record
-            begin = reader.line_num + 1
+            begin = dialect.lines_before + reader.line_num + 1

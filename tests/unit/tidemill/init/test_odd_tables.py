@@ -106,3 +106,16 @@ def test_what_keeps_a_model_from_being_learned_is_said(tmp_path: Path, frame: pd
 
 def test_nothing_of_it_is_said_of_an_ordinary_table(tmp_path: Path) -> None:
     assert made(tmp_path, rows(z=PLACES % 5), "20").warnings == []
+
+
+def test_a_column_whose_values_do_not_come_again_and_an_entity_that_comes_once_are_warned_of(tmp_path: Path) -> None:
+    """Weeks, quarters and years in the order of time; not the same values in turn, nor an entity that does come again."""
+    weeks = [f"2025-W{place // 20 + 1:02}" for place in PLACES]
+    frame = rows(week=weeks, year=2000 + PLACES // 25, turn=PLACES // 20 % 10, kind=[f"k{place % 20}" for place in PLACES])
+    frame = frame.assign(once=[f"c{place}" for place in PLACES], again=[f"c{place // 2}" for place in PLACES])
+    told = init(InitOptions(tmp_path / "app", csv(tmp_path, frame), Roles("y", entities=("once", "again"))), NOW_MS).warnings
+    following = [warning for warning in told if "follow each other and do not come again" in warning]
+    assert ["'week'" in following[0] and "20 in 20 stretches" in following[0], "'year'" in following[1]] == [True, True] and len(following) == 2
+    assert [warning for warning in told if "the entity" in warning] == [
+        "the entity 'once' comes again in 0 of 400 rows: hardly anything is remembered of it; if it names a row, say --id once"
+    ]

@@ -27,9 +27,11 @@ SAME = {"name": ["Äpfel", "Nüsse"], "amount": ["1.5", "2"]}
         ("a.txt", ROWS.replace(",", ";").encode(), "';'"),
         ("a.tsv", ROWS.replace(",", "\t").encode(), "tabs"),
         ("a.psv", ROWS.replace(",", "|").replace("\n", "\r\n").encode(), "'|'"),
+        ("a.csv", ("sep=;\r\n" + ROWS.replace(",", ";")).encode("utf-8-sig"), "';'"),
+        ("a.csv", ("SEP=,\n" + ROWS).encode("utf-16"), "commas"),
         ("a.csv", b'name,amount\n"\xc3\x84pfel","1.5"\n"N\xc3\xbcsse",2', "commas"),
     ],
-    ids=["plain", "mark", "utf-16", "windows", "gzip", "semicolons", "tabs", "bars", "quoted"],
+    ids=["plain", "mark", "utf-16", "windows", "gzip", "semicolons", "tabs", "bars", "told", "told in utf-16", "quoted"],
 )
 def test_csv_of_every_dialect(tmp_path: Path, file: str, content: bytes, form: str) -> None:
     (tmp_path / file).write_bytes(content)
