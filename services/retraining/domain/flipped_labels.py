@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,8 @@ _LEVEL, _OTHER_LEVEL = 0.01, 0.01
 _LEAST_BEFORE, _LEAST_SINCE = 500, 100
 _LEVELS_OF_A_TEXT, _BINS = 20, 5
 _FEWEST_OF_A_LEVEL = 30
+_GROWN, _MORE = 2.0, 0.05
+_LEAST_USUAL_LOG_E = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,9 @@ def flipped_labels(kind: Kind, rows: Examples, served: Float64, since_ms: int, s
 
     A world that has changed looks like this to answers of before as well, but not to the inputs: where the residuals of the stretch go with a
     column, with its gaps, with the answers or with the whole in another way than those before do, it is no flipping, and there is everything to
-    learn from. One for which no column and no answer speaks cannot be told from flipped labels; where it would take more than 30 % of them, it is
+    learn from. Where rows have come that are unlike those before (gaps, values, categories that grew by more than double), the labels of the others
+    have to look flipped as well: a column that has broken, or inputs that the answers had hardly learned from, would explain the rest. A change for
+    which no column and no answer speaks cannot be told from flipped labels; where it would take more than 30 % of them, it is
     the world: what serves fails too badly to wait.
 
     Replay-safe: a pure function of rows. Not for numbers to predict.
@@ -93,6 +98,8 @@ def flipped_labels(kind: Kind, rows: Examples, served: Float64, since_ms: int, s
     inside = after & (rows.request_ms >= begin_ms) & (rows.request_ms < end_ms)
     share, log_e = _best_share(_given(answers, classes, inside))
     if inside.sum() < _LEAST_SINCE or share > _MOST or _another_relation(kind, rows, answers, classes, before, inside, share):
+        return None
+    if not _among_usual_rows(rows.where(before), rows.where(inside), _given(answers, classes, inside), share):
         return None
     end_ms = min(int(end_ms), int(rows.request_ms[inside].max()) + 1)
     return FlippedLabels(int(begin_ms), end_ms, int(inside.sum()), share, log_e)
@@ -168,6 +175,41 @@ def _stretch(given: tuple[Float64, int], blocks: NDArray[np.int64]) -> tuple[int
     return place
 
 
+def _among_usual_rows(first: Examples, second: Examples, given: tuple[Float64, int], share: float) -> bool:
+    """Whether the rows of a stretch that are like those before speak for flips as well, column by column."""
+    probabilities, count = given
+    gains = np.log(_flipped(probabilities, share, count) / probabilities)
+    return all(float(gains[~unlike].sum()) >= _LEAST_USUAL_LOG_E for unlike in _unlike(first, second))
+
+
+def _unlike(first: Examples, second: Examples) -> Iterator[NDArray[np.bool_]]:
+    """Yield for each column which rows of a stretch have a value, or a gap, that is more than twice as frequent as it was."""
+    for name in first.features.schema.names:
+        one, other = first.features.column(name), second.features.column(name)
+        code = _codes_of_numbers if pa.types.is_floating(one.type) else _codes_of_texts
+        mine, theirs = code(one, other)
+        number = int(max(mine.max(initial=0), theirs.max(initial=0))) + 1
+        before, now = (np.bincount(codes, minlength=number) / max(1, len(codes)) for codes in (mine, theirs))
+        yield (now > _GROWN * before + _MORE)[theirs]
+
+
+def _codes_of_numbers(one: pa.Array, other: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which fifth of the first column's values each value lies in, from 1 on; 0 for a gap."""
+    columns = [np.asarray(column.to_numpy(zero_copy_only=False), np.float64) for column in (one, other)]
+    known = columns[0][np.isfinite(columns[0])]
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1])) if len(known) else np.empty(0)
+    mine, theirs = (np.where(np.isfinite(values), np.searchsorted(edges, values) + 1, 0) for values in columns)
+    return mine, theirs
+
+
+def _codes_of_texts(one: pa.Array, other: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places of texts among the first column's frequent ones, from 2 on; 1 for others, 0 for a gap."""
+    frequent = pa.array([level["values"] for level in _frequent(one)], one.type)
+    places = [pc.if_else(pc.is_null(column), 0, pc.add(pc.fill_null(pc.index_in(column, frequent), -1), 2)) for column in (one, other)]
+    mine, theirs = (np.asarray(place.to_numpy(zero_copy_only=False), np.int64) for place in places)
+    return mine, theirs
+
+
 def _another_relation(
     kind: Kind, rows: Examples, answers: Float64, classes: NDArray[np.int64], before: NDArray[np.bool_], inside: NDArray[np.bool_], share: float
 ) -> bool:
@@ -219,13 +261,17 @@ def _ranks(known: Float64, values: Float64) -> Float64:
 
 
 def _of_texts(one: pa.Array, other: pa.Array) -> Iterator[tuple[Float64, Float64]]:
-    counts = pc.value_counts(one.drop_null()).to_pylist()
-    frequent = sorted(counts, key=lambda level: (-level["counts"], level["values"]))[:_LEVELS_OF_A_TEXT]
-    masks = [[pc.equal(column, level["values"]).fill_null(False) for column in (one, other)] for level in frequent]
+    masks = [[pc.equal(column, level["values"]).fill_null(False) for column in (one, other)] for level in _frequent(one)]
     masks += [[pc.is_null(one), pc.is_null(other)]]
     for mine, theirs in masks:
         if min(pc.sum(mine).as_py() or 0, pc.sum(theirs).as_py() or 0) >= _FEWEST_OF_A_LEVEL:
             yield _ones(mine), _ones(theirs)
+
+
+def _frequent(column: pa.Array) -> list[dict[str, Any]]:
+    """Return the most frequent texts of a column with their counts."""
+    counts = pc.value_counts(column.drop_null()).to_pylist()
+    return sorted(counts, key=lambda level: (-level["counts"], level["values"]))[:_LEVELS_OF_A_TEXT]
 
 
 def _ones(mask: pa.Array) -> Float64:
