@@ -72,7 +72,7 @@ def watch_settings(model: ModelPlan, lineage: Mapping[str, Lineage] | None = Non
         label_stream=own.label.stream,
         shown_only=frozenset(name for name, one in (lineage or {}).items() if one.behaviour != "window"),
         dates=frozenset(name for name, one in (lineage or {}).items() if one.is_date),
-        aggregates=frozenset(name for name, one in (lineage or {}).items() if one.view),
+        shared=frozenset(name for name, one in (lineage or {}).items() if one.view or one.is_reference),
         block_ms=own.gate.block,
         slices=tuple(name for name in own.slices if name in columns),
         labels_of_class=own.training.min_positives,

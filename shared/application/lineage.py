@@ -35,6 +35,8 @@ class Lineage:
         How its distribution moves when nothing has happened.
     is_date
         Whether it is a date, as days since 1970.
+    is_reference
+        Whether it comes from a reference stream: many requests share one of its rows.
     """
 
     columns: frozenset[str]
@@ -42,6 +44,7 @@ class Lineage:
     streams: frozenset[str]
     behaviour: Behaviour = "window"
     is_date: bool = False
+    is_reference: bool = False
 
     @property
     def nodes(self) -> frozenset[str]:
@@ -61,7 +64,8 @@ def _of_feature(feature: FeaturePlan, plan: Plan, views: Mapping[str, ViewPlan])
     stream = plan.streams[feature.source]
     columns, fields = _sources(stream, feature.column), stream.user_arrow if stream.is_reference else stream.entry_arrow
     behaviour: Behaviour = "calendar" if _is_calendar(stream, feature.column) else "window"
-    return Lineage(_named(stream, columns), "", frozenset({stream.name}), behaviour, pa.types.is_date(fields.field(feature.column).type))
+    is_date = pa.types.is_date(fields.field(feature.column).type)
+    return Lineage(_named(stream, columns), "", frozenset({stream.name}), behaviour, is_date, stream.is_reference)
 
 
 def _of_view(view: ViewPlan, feature: str, plan: Plan) -> Lineage:

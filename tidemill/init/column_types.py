@@ -7,6 +7,7 @@ name with the option that decides, and nothing is converted silently: each decis
 import polars as pl
 
 from tidemill.init.column import InputColumn, Kind
+from tidemill.init.number_texts import plainly_written, seconds_of_clocks, without_unit_word
 from tidemill.init.time_formats import date_format, read_dates
 from tidemill.replay.file_rows import DataSetError
 
@@ -19,13 +20,10 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?[iI]nf(inity)?$"
 _LEADING_ZERO = r"^[+-]?0\d"
 _THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
 _POINT_THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+(,\d+)?$"
-_COMMA_NUMBER = r"^[+-]?\d+,\d+$"
+_COMMA_NUMBER = r"^[+-]?\d+,\d+([eE][+-]?\d+)?$"
 _COMMA_OR_THOUSANDS = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 _UNITS = ("$", "€", "£", "¥", "%")
 _WITH_UNIT = r"^([+-]?)\s?([$€£¥]?)\s?([+-]?[\d.,]*\d[\d.,]*)\s?([$€£¥%]?)$"
-_SPACES = " \u00a0\u202f'\u2019"
-_GROUPED = rf"^[+-]?\s?[$€£¥]?\s?[+-]?\d{{1,3}}([{_SPACES}]\d{{3}})+([.,]\d+)?\s?[$€£¥%]?$"
-_BELOW_A_THOUSAND = r"^[+-]?\s?[$€£¥]?\s?[+-]?\d{1,3}([.,]\d+)?\s?[$€£¥%]?$"
 _LEAST_FOR_ODD, _MOST_ODD, _MOST_ODD_WORDS = 50, 0.02, 3
 
 
@@ -90,7 +88,7 @@ def _of_text(name: str, values: pl.Series, decimal: str | None, slips: bool) -> 
     clean = clean.set(clean == "", None)
     missing = clean.is_in(list(_NULLS)).fill_null(False)
     others = clean.set(missing, None)
-    column = _plain(name, others, decimal)
+    column = _plain(name, others, decimal) or (_measured(name, others, decimal) if slips else None)
     if column is None and slips and (odd := _odd(others)) is not None:
         column = _plain(name, others.set(odd, None), decimal)
         if column is not None:
@@ -142,7 +140,7 @@ def _plain(name: str, values: pl.Series, decimal: str | None) -> InputColumn | N
         return InputColumn(name, (values.str.to_lowercase() == "true").alias(name), "boolean")
     if (number := _numbers(name, values, given, decimal) or _with_unit(name, values, given, decimal)) is not None:
         return number
-    plain, notes = _plainly_written(values)
+    plain, notes = plainly_written(values)
     if notes and (number := _numbers(name, plain, plain.drop_nulls(), decimal) or _with_unit(name, plain, plain.drop_nulls(), decimal)) is not None:
         return InputColumn(name, number.values, number.kind, (*notes, *number.notes))
     pattern = date_format(given)
@@ -152,22 +150,16 @@ def _plain(name: str, values: pl.Series, decimal: str | None) -> InputColumn | N
     return InputColumn(name, times.alias(name), kind, () if pattern.iso else (f"dates are written as {pattern.text}",))
 
 
-def _plainly_written(values: pl.Series) -> tuple[pl.Series, tuple[str, ...]]:
-    """Return numbers without what only people read in them, and what that was: parentheses for a minus, spaces or apostrophes between thousands."""
-    notes: tuple[str, ...] = ()
-    given = values.drop_nulls()
-    negative = given.str.contains(r"^\([^()-]*\d[^()-]*\)$")
-    if bool(negative.any()) and not bool(negative.all()):
-        values, notes = values.str.replace(r"^\((.*)\)$", "-${1}"), ("numbers in parentheses are negative",)
-        given = values.drop_nulls()
-    grouped = given.str.contains(_GROUPED)
-    rest = given.filter(~grouped)
-    # Of one length all of them, they are codes.
-    differ = len(rest) > 0 or given.str.len_chars().n_unique() > 1
-    if bool(grouped.any()) and differ and _all(rest, _BELOW_A_THOUSAND):
-        values = values.str.replace_all(rf"[{_SPACES}](\d{{3}})", "${1}")
-        notes = (*notes, "spaces or apostrophes part thousands")
-    return values, notes
+def _measured(name: str, values: pl.Series, decimal: str | None) -> InputColumn | None:
+    """Read numbers behind which all have the same word, and times of day: of a label both are classes, which are spelled as they come."""
+    if (seconds := seconds_of_clocks(values)) is not None:
+        return InputColumn(name, seconds, "number", ("hours, minutes and seconds are seconds",))
+    plain, notes = plainly_written(values)
+    if (unit := without_unit_word(plain)) is None:
+        return None
+    numbers, word = unit
+    number = _numbers(name, numbers, numbers.drop_nulls(), decimal)
+    return None if number is None else InputColumn(name, number.values, number.kind, (*notes, *number.notes, f"the unit {word} is left out"))
 
 
 def _with_unit(name: str, values: pl.Series, given: pl.Series, decimal: str | None) -> InputColumn | None:

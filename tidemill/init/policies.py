@@ -113,7 +113,7 @@ def policies(question: Question, times: Timeline, now_ms: int) -> Policies:
             enough = int(np.ceil(ROWS_OF_A_CLASS / max(share, 1e-9)))
             if enough > known:
                 short.append(
-                    f"the class {name!r} has {count:,} rows in {known:,}: a first model needs about {enough:,} labels at this share, so none is asked"
+                    f"the class {name!r} has {count:,} of {known:,} rows: a first model needs about {enough:,} labels at this share, so none is asked"
                     f" for before (retraining.bootstrap_labels)"
                 )
             bootstrap = max(bootstrap, enough)

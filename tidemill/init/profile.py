@@ -1,5 +1,6 @@
 """What a table looks like: each column's type, range, categories and gaps, what it is used for, and what may be wrong with it."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, log10, prod
@@ -205,7 +206,7 @@ def _alike(classes: Sequence[str]) -> list[str]:
     """Warn of classes whose names differ in case, spaces and hyphens alone."""
     spelled: dict[str, list[str]] = {}
     for name in classes:
-        spelled.setdefault("".join(name.casefold().replace("-", " ").replace("_", " ").split()), []).append(name)
+        spelled.setdefault("".join(re.sub(r"(?<=\w)[-_]", " ", name.casefold()).split()), []).append(name)
     return [
         f"the classes {', '.join(map(repr, names))} are spelled alike: if they are one, write them in one way, in the file and in every label that"
         " comes"

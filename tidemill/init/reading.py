@@ -115,6 +115,8 @@ def _csv(file: Path, encoding: str, separator: str | None) -> RawTable:
     except csv.Error as error:
         raise DataSetError(f"{file}: expected CSV: {error}") from error
     frame = pl.DataFrame(pl.from_arrow(rows.columns))
+    if len({name.strip() for name in frame.columns}) == frame.width:
+        frame = frame.rename({name: name.strip() for name in frame.columns})
     blank = [name for name in frame.columns if not name.strip()]
     frame = frame.rename({name: f"column_{frame.columns.index(name) + 1}" for name in blank})
     return RawTable(file, f"CSV separated by {_NAMES.get(mark, repr(mark))}", frame, rows.place)

@@ -59,7 +59,7 @@ class ValueBounds:
     categories
         Features that are categories.
     without_units
-        Features of which no units are judged: a few values; aggregates, whose rows share events, so that a hundred of them may be a few.
+        Features of which no units are judged: a few values; those whose rows share events, so that a hundred of them may be a few.
     whole
         Features of few whole numbers, of which no units are judged while they stay whole.
     """

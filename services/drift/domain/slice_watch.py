@@ -140,7 +140,7 @@ class SliceWatch:
             outside={name: one.outside for name, one in usual.items() if name not in own.unbounded},
             missing_shift=own.missing_shift,
             categories={name for name, one in reference.items() if isinstance(one, Tally)},
-            without_units=own.unbounded | own.aggregates | {name for name, one in reference.items() if has_few_values(one)},
+            without_units=own.unbounded | own.shared | {name for name, one in reference.items() if has_few_values(one)},
             whole={name for name, one in reference.items() if has_few_whole_numbers(one)},
         )
 

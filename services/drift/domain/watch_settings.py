@@ -27,8 +27,8 @@ class WatchSettings:
         Aggregates over all history and parts of the calendar: they move when nothing has happened.
     dates
         Features that are dates.
-    aggregates
-        Features that views make: rows share the events that they are made of.
+    shared
+        Features that views make, and those of reference streams: rows share the events that they are made of.
     block_ms
         Length of a block of requests in trials of challengers.
     slices
@@ -54,7 +54,7 @@ class WatchSettings:
     label_stream: str = ""
     shown_only: frozenset[str] = frozenset()
     dates: frozenset[str] = frozenset()
-    aggregates: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
     block_ms: int = 86_400_000
     slices: tuple[str, ...] = ()
     labels_of_class: int = 10

@@ -142,3 +142,13 @@ def test_a_date_is_shown_and_compared_but_has_no_range(tmp_path: Path) -> None:
     plan = shop(tmp_path, APP.replace("weight, country", "due, country").replace("event_time: placed}", derived))
     own = watch_settings(plan.models["sent_back"], lineage_of(plan))
     assert own.dates == own.unbounded == frozenset({"due"})
+
+
+def test_what_requests_share_has_no_units_in_a_slice() -> None:
+    """A hundred requests may have seen three hours of weather."""
+    plan = load_plan(Path(__file__).parents[4] / "examples" / "flights")
+    own = watch_settings(plan.models["late_arrival"], lineage_of(plan))
+    assert {"weather__wind_speed", "route_delay__mean_7d"} <= own.shared and not {"distance", "seats"} & own.shared
+    bounds = SliceWatch(own)._bounds({}, {})
+    assert {"weather__wind_speed", "route_delay__mean_7d", "weekday", "dest_late__mean_all"} <= bounds.without_units
+    assert "distance" not in bounds.without_units

@@ -52,6 +52,21 @@ from tidemill.replay.file_rows import DataSetError
         (["1'234.50", "12\u2019345.00", "3.25"], "number", [1234.5, 12345.0, 3.25]),
         (["110 001", "560 034"], "text", ["110 001", "560 034"]),
         (["12 345", "1 23"], "text", ["12 345", "1 23"]),
+        (["12.50-", "3.25"], "number", [-12.5, 3.25]),
+        (["\u221212,5", "3,25"], "number", [-12.5, 3.25]),
+        (["a-", "b"], "text", ["a-", "b"]),
+        (["1,5e3", "2,5", "3"], "number", [1500.0, 2.5, 3.0]),
+        (["12.5 kg", "3 kg"], "number", [12.5, 3.0]),
+        (["5km/h", "70km/h"], "integer", [5, 70]),
+        (["20 °C", "-3.5 °C"], "number", [20.0, -3.5]),
+        (["EUR 1,234.50", "EUR 2.00"], "number", [1234.5, 2.0]),
+        (["3 kg", "4 g"], "text", ["3 kg", "4 g"]),
+        (["Q1", "Q2"], "text", ["Q1", "Q2"]),
+        (["007 km", "12 km"], "text", ["007 km", "12 km"]),
+        (["08:30", "23:05", ""], "number", [30_600.0, 83_100.0, None]),
+        (["0:00:01.5", "36:10:00"], "number", [1.5, 130_200.0]),
+        (["08:30", "08:30:00"], "text", ["08:30", "08:30:00"]),
+        (["3:1", "2:0"], "text", ["3:1", "2:0"]),
         (["$1", "€2"], "text", ["$1", "€2"]),
         (["$1", "2"], "text", ["$1", "2"]),
         (
@@ -67,8 +82,13 @@ from tidemill.replay.file_rows import DataSetError
     ],
 )
 def test_texts_become_what_all_of_them_are(texts: list[str], kind: str, values: list[Any]) -> None:
-    column = typed("c", pl.Series("c", texts))
+    column = typed("c", pl.Series("c", texts), slips=True)
     assert (column.kind, column.values.to_list()) == (kind, values)
+
+
+def test_classes_are_spelled_as_they_come_where_a_column_would_be_measured() -> None:
+    for texts in (["12.5 kg", "3 kg"], ["08:30", "23:05"]):
+        assert typed("y", pl.Series("y", texts)).values.to_list() == texts
 
 
 def test_what_is_no_value_is_said() -> None:

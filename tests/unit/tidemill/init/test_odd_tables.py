@@ -119,3 +119,18 @@ def test_a_column_whose_values_do_not_come_again_and_an_entity_that_comes_once_a
     assert [warning for warning in told if "the entity" in warning] == [
         "the entity 'once' comes again in 0 of 400 rows: hardly anything is remembered of it; if it names a row, say --id once"
     ]
+
+
+def test_classes_that_differ_in_a_sign_are_not_spelled_alike(tmp_path: Path) -> None:
+    for number, (classes, alike) in enumerate(((("-1", "1"), False), (("a-b", "a_b"), True), (("a b", "A-B"), True))):
+        frame = rows()
+        told = made(tmp_path / str(number), frame.assign(y=np.where(frame["y"] > 0, classes[1], classes[0]))).warnings
+        assert any("spelled alike" in warning for warning in told) == alike, classes
+
+
+def test_spaces_around_the_names_of_columns_are_none_of_them_unless_they_tell_two_apart(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text(" x , y \n1,2\n")
+    assert read_table(file).frame.columns == ["x", "y"]
+    file.write_text("x,x ,y\n1,2,3\n")
+    assert read_table(file).frame.columns == ["x", "x ", "y"]
