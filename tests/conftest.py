@@ -72,7 +72,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """Leave what was imported and collected, which stays, out of every later garbage collection: each would look at a million objects again."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 

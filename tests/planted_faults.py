@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -171,8 +172,9 @@ EXPECTED: dict[str, tuple[Fault, dict[str, str]]] = {
 }
 
 
-def incidents(fault: Fault, seed: int) -> list[IncidentUpdate]:
-    """Return what is said of incidents on a stream with a fault from day 64 on."""
+@cache
+def incidents(fault: Fault, seed: int) -> Sequence[IncidentUpdate]:
+    """Return what is said of incidents on a stream with a fault from day 64 on; several tests look at one stream."""
     return [one for one in said_of(fault, seed) if isinstance(one, IncidentUpdate)]
 
 

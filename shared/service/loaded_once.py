@@ -8,3 +8,6 @@ import onnx  # noqa: F401
 
 import tidemill.shared.without_pandas  # noqa: F401 - before all that makes arrays
 from tidemill.shared.service import service_process  # noqa: F401
+from tidemill.shared.without_blas import leave_out_blas
+
+leave_out_blas()
