@@ -20,7 +20,7 @@ from tidemill.shared.application.file_expressions import FileExpressions
 from tidemill.shared.application.label_planning import check_kind, label_plan
 from tidemill.shared.application.model import Application, Label, Model
 from tidemill.shared.application.plan import AggregatePlan, FeaturePlan, ModelPlan, Plan, StreamPlan, ViewPlan
-from tidemill.shared.application.schemas import vector_schema
+from tidemill.shared.application.schemas import entry_name, vector_schema
 from tidemill.shared.application.stream_planning import StreamPlanner
 from tidemill.shared.application.topics import Topics
 from tidemill.shared.application.view_definition import VIEW_KINDS
@@ -63,6 +63,7 @@ class _Planner:
         application = self.application
         planner = StreamPlanner(self.document, application, self.expressions)
         streams = {name: planner.plan(name, i, stream) for i, (name, stream) in enumerate(application.streams.items())}
+        self._check_names(streams)
         self._check_partitioning(streams)
         for name, model in application.models.items():
             if model.ask not in streams or streams[model.ask].is_reference:
@@ -90,6 +91,15 @@ class _Planner:
                 compile_rule(name, rule, self.application.owner)
             except AlertRuleError as error:
                 raise self.document.error(("alerts", "rules", name, error.key), error.expected, error.came) from error
+
+    def _check_names(self, streams: dict[str, StreamPlan]) -> None:
+        """Refuse two streams whose journal entries would have one name: of entries with the same columns, those of one were taken for the other's."""
+        seen: dict[str, str] = {}
+        for name in streams:
+            other = seen.setdefault(entry_name(name), name)
+            if other != name:
+                expected = f"a name that differs from {other} in more than underscores: entries of both would be called {entry_name(name)}"
+                raise self.document.error(("streams", name), expected, name)
 
     def _check_partitioning(self, streams: dict[str, StreamPlan]) -> None:
         seen: dict[str, str] = {}

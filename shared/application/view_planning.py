@@ -143,6 +143,9 @@ class ViewPlanner:
         for i, column in enumerate(rates.by):
             if column != "all" and column not in _nameable(asked.entry_arrow):
                 raise self.document.error((*path, "by", i), f"a text or whole-number column of {asked.name}, or all", column)
+            if column == "all" and column in asked.entry_arrow.names:
+                expected = f"all to mean one thing: {asked.name} has a column of that name; call the column otherwise"
+                raise self.document.error((*path, "by", i), expected, column)
             if self.application.partitions > 1 and column != self.application.partition_by:
                 raise self.document.error((*path, "by", i), f"the partition key {self.application.partition_by} (with several partitions)", column)
             aggregates = tuple(

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -126,6 +127,17 @@ def test_topics_that_kafka_takes_for_one_are_refused(folder: Path) -> None:
     with pytest.raises(ApplicationError, match=r"a topic that differs from my\.flights in more than \. and _") as caught:
         load_plan(folder)
     assert caught.value.line == line
+
+
+@pytest.mark.parametrize("name", ["orders__1", "orders1", "orders_1_"])
+def test_streams_whose_journal_entries_would_have_one_name_are_refused(tmp_path: Path, name: str) -> None:
+    """Of two such streams with the same columns all entries were those of one, without a word."""
+    fields = [{"name": "id", "type": "string"}, {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}]
+    (tmp_path / "order.avsc").write_text(json.dumps({"type": "record", "name": "Order", "fields": fields}))
+    streams = "".join(f"  {one}: {{topic: t-{one}, schema: order.avsc, event_id: id, event_time: at}}\n" for one in ("orders_1", "orders_2", name))
+    (tmp_path / "app.yaml").write_text(f"app: shop\nowner: me@example.org\npartition_by: id\nstreams:\n{streams}")
+    with pytest.raises(ApplicationError, match=r"app.yaml:7: expected a name that differs from orders_1 in more than underscores.*Orders1Entry"):
+        load_plan(tmp_path)
 
 
 def test_reserved_columns_are_refused(folder: Path) -> None:

@@ -61,6 +61,7 @@ def test_label_rates_are_views_that_join_the_request() -> None:
         ("merchant: {from: {payments: merchant}", "merchant: {from: {payments: shop}", "a text or whole-number column", "shop"),
         ("{label: fraud, by: [account", "{label: frod, by: [account", "one of the models", "frod"),
         ("by: [account, merchant, all]", "by: [account, amount, all]", "a text or whole-number column of payments, or all", "amount"),
+        ("event_id: payment,", "event_id: payment, derive: {all: account},", "all to mean one thing: payments has a column of that name", "all"),
         ("half_lives: [3 labels, 5m]", "half_lives: [3 labels, never]", "a half-life such as", "never"),
         ("  everything: {source: payments,", "  everything: {source: verdicts, entity: merchant,", "or a join in the view", "none"),
         (
