@@ -11,16 +11,23 @@ THREADED = ("onnxruntime", "faust", "uvicorn")
 HEAVY = ("scipy.special", "scipy.stats", "sklearn", "lightgbm", "optuna", "mlflow", "river", "matplotlib", "plotly")
 
 
-def test_the_path_of_a_prediction_loads_no_library_that_only_learning_needs() -> None:
-    modules = ("fused", "ingestion", "features", "scoring", "outcomes", "archive", "retraining")
-    code = f"import sys, importlib; [importlib.import_module(f'tidemill.services.{{m}}.service') for m in {modules}]; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+STAGES = ("fused", "ingestion", "features", "scoring", "outcomes", "archive", "retraining")
+PROGRAM = f"""
+import importlib, sys, threading
+for module in {LOADED_ONCE}:
+    importlib.import_module(module)
+print(threading.active_count(), *sys.modules)
+for stage in {STAGES}:
+    importlib.import_module(f"tidemill.services.{{stage}}.service")
+print(*sys.modules)
+"""
+
+
+def test_what_services_are_forked_from_starts_no_thread_and_the_path_of_a_prediction_loads_nothing_that_only_learning_needs() -> None:
+    """First what is loaded once for all of them, then what they need beside it."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, check=True, capture_output=True, text=True)
+    (threads, *once), loaded = (line.split() for line in done.stdout.splitlines())
+    assert threads == "1" and "polars" in once
+    assert not [name for name in (*HEAVY, *THREADED) if name in once]
     assert "tidemill.services.fused.service" in loaded
     assert not [name for name in HEAVY if name in loaded]
-
-
-def test_what_services_are_forked_from_has_one_thread_of_python_and_no_library_that_starts_its_own() -> None:
-    code = f"import os, sys, threading, importlib; [importlib.import_module(m) for m in {LOADED_ONCE}]; print(threading.active_count(), *sys.modules)"
-    threads, *loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
-    assert threads == "1" and "polars" in loaded
-    assert not [name for name in (*HEAVY, *THREADED) if name in loaded]

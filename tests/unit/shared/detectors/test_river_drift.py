@@ -38,9 +38,5 @@ def run(program: str) -> str:
     return done.stdout.strip()
 
 
-def test_drift_loads_nothing_that_its_detectors_do_not_use() -> None:
-    run(STARTED)
-
-
-def test_what_was_put_off_is_whole_when_it_is_used() -> None:
+def test_drift_loads_nothing_that_its_detectors_do_not_use_and_what_was_put_off_is_whole_when_it_is_used() -> None:
     assert run(STARTED + USED) == repr(float(stats.norm.ppf(0.975)))

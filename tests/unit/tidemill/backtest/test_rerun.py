@@ -33,15 +33,15 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> World:
     for name in system.actors():
         system.start(name)
     number = 0
-    for turn in range(340):
-        if turn < 240:
+    for turn in range(260):
+        if turn < 160:
             for kind in ("order", "verdict", "order", "customer"):
                 world.publish(kind, number)
                 number += 1
         # Trainings often enough that some pass, whatever is drawn for them.
         if turn % 60 in (20, 50):
             world.command("retrain" if turn % 60 == 20 else "promote")
-        world.clock.advance(280 if turn < 240 else 1_100)
+        world.clock.advance(280 if turn < 160 else 1_100)
         for name in system.actors():
             system.step(name)
     return world
