@@ -14,8 +14,8 @@ _LEAST_EXAMPLES = 5
 
 
 def examples(count: int) -> int:
-    """Return how many examples Hypothesis tries: all of them in the long form, half in the short one."""
-    return count if IS_LONG else min(count, max(_LEAST_EXAMPLES, count // 2))
+    """Return how many examples Hypothesis tries: all of them in the long form, a third in the short one."""
+    return count if IS_LONG else min(count, max(_LEAST_EXAMPLES, count // 3))
 
 
 def shortened(cases: Sequence[Any], short: int) -> Iterable[Any]:  # as of `pytest.mark.parametrize`
