@@ -19,8 +19,8 @@ def test_the_cases_after_the_first_ones_are_long() -> None:
     assert mixed[0] == 3 and long_ones(mixed) == [(4,), (5, 6)]
 
 
-def test_the_long_form_has_all_examples_and_the_short_one_half_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    for is_long, expected in ((False, [30, 5, 4]), (True, [60, 8, 4])):
+def test_the_long_form_has_all_examples_and_the_short_one_a_third_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for is_long, expected in ((False, [20, 5, 4]), (True, [60, 8, 4])):
         monkeypatch.setattr(long_forms, "IS_LONG", is_long)
         assert [examples(count) for count in (60, 8, 4)] == expected
 
