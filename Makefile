@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 APP ?= examples/flights
 # Processes that run the tests side by side. More than processors: a test on real servers waits most of its time. Every third begins with the shortest.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 3 + (os.cpu_count() or 2)))')
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 4 + (os.cpu_count() or 2)))')
 # Threads of a training that spin while they wait would take the processors from the other workers.
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
