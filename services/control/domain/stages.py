@@ -27,6 +27,8 @@ from tidemill.shared.statistics.eprocess import below
 PROMOTE_REFIT = "promote_refit"
 """Asks the worker to promote a challenger if it is a refit of the champion's admitted recipe."""
 _MOST_SLICES = 200
+_LEAST_SPREAD = 3
+"""Fewer blocks say nothing of how much blocks differ."""
 
 
 class StageWatch:
@@ -43,10 +45,11 @@ class StageWatch:
     there is none the champion stays. A challenger wins at a level that is drawn from the account of trials, as a promotion without a test is. An
     operator may ask for one of any version, which draws nothing.
 
-    A refit of an admitted recipe is promoted without that evidence, once it has baked and its loss so far is no larger than the champion's: what a
-    refit of few rows, or of the days before a change, loses by chance is seen there. Which challenger is one is not in its trial: where refits bake
-    as canaries, one that began as a canary is asked for as a refit first, and the worker, which has the recipes, obeys or refuses. Refused, it is a
-    new recipe and has to show that it is no worse; until the answer is there it may go back, and nothing is spent on its evidence.
+    A refit of an admitted recipe is promoted without that evidence, once it has baked and its loss so far is not larger than the champion's by more
+    than the margin, nor by more than a standard error: what a refit of few rows, or of the days before a change, loses by chance is seen there. Which
+    challenger is one is not in its trial: where refits bake as canaries, one that began as a canary is asked for as a refit first, and the worker,
+    which has the recipes, obeys or refuses. Refused, it is a new recipe and has to show that it is no worse; until the answer is there it may go
+    back, and nothing is spent on its evidence.
 
     A decision is made once for each stage of a challenger, that question aside; whether the challenger still is one is the worker's to say.
     """
@@ -150,7 +153,7 @@ class StageWatch:
         baked = stage is None or (record["block_end"] - trial.stage_begins_ms >= stage.duration and trial.stage_labels >= stage.labels)
         after = _after(stages, trial)
         if _may_be_refit(stages, trial):
-            if baked and not trial.asked_as_refit and _looks_no_worse(policy, figures, 0.0):
+            if baked and not trial.asked_as_refit and _looks_no_worse(policy, figures, _of_a_refit(policy, trial, figures)):
                 asked = self._said(trial, record, PROMOTE_REFIT, f"a refit that has baked: {losses_of(figures)}", figures)
                 trial.decided, trial.asked_as_refit = False, asked["decision_id"]
                 return [asked]
@@ -214,6 +217,15 @@ def _may_be_refit(stages: Stages, trial: TrialState) -> bool:
 def _looks_no_worse(policy: StagePolicy, figures: Mapping[str, float], allowed: float) -> bool:
     """Whether its loss, its mean score and the differences of groups so far are worse by no more than what is allowed, by chance or not."""
     return figures.get("loss_difference", 0.0) <= allowed and _answers_alike(policy, figures)
+
+
+def _of_a_refit(policy: StagePolicy, trial: TrialState, figures: Mapping[str, float]) -> float:
+    """Return by how much a refit's loss may be larger than the champion's when it has baked: a standard error over blocks, and never the margin.
+
+    Newer rows help, as a rule. Where days differ much, a few of them say nothing against that; where they do not, a difference is the refit's own.
+    """
+    margin, differences = margin_of(policy.margin, policy.kind, figures), [block.difference for block in trial.blocks]
+    return margin if len(differences) < _LEAST_SPREAD else min(margin, float(np.std(differences, ddof=1)) / len(differences) ** 0.5)
 
 
 def _holds_against(policy: StagePolicy, trial: TrialState, champion: str, stage: ShadowStage | CanaryStage | None) -> bool:

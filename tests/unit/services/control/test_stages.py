@@ -180,13 +180,22 @@ def test_a_refit_bakes_as_a_canary_and_needs_no_evidence_of_its_own_but_goes_bac
     assert [one["action"] for one in worse] == ["step_back"]
 
 
-def test_a_refit_whose_loss_is_larger_by_less_than_the_margin_serves_once_it_no_longer_is() -> None:
+def refit_asked_for(differences: list[float]) -> list[int]:
+    """Days after which a refit is asked for, of blocks with such differences."""
     one = watch(REFITS[0])
-    said = [said for day in range(8) for said in one.trial(block(day, stage="canary", difference=0.003 if day < 4 else -0.005))]
-    assert [(one["action"], one["journal_time"]) for one in said] == [("promote_refit", 8 * DAY)], "the first day on which the mean is no larger"
-    harmful = watch(REFITS[0])
-    said = [said for day in range(40) for said in harmful.trial(block(day, stage="canary", difference=0.002 + 0.004 * (day % 2)))]
-    assert [one["action"] for one in said] == ["step_back"]
+    said = [(day, said) for day, difference in enumerate(differences) for said in one.trial(block(day, stage="canary", difference=difference))]
+    return [day for day, told in said if told["action"] == "promote_refit"]
+
+
+def test_a_refit_that_has_baked_serves_unless_its_loss_is_larger_by_more_than_blocks_differ_or_the_margin_allows() -> None:
+    """Where days differ little a small difference is the refit's own; where they differ much it says nothing, up to the margin."""
+    assert refit_asked_for([0.0035, 0.003, 0.004] * 4) == [], "below the margin, and seven standard errors"
+    assert refit_asked_for([0.0035, 0.003, 0.004, -0.008, -0.006]) == [3], "a mean of .0006: no longer"
+    assert refit_asked_for([0.012, -0.009, 0.0075]) == [2], "a mean of .0035, and a standard error of .0064"
+    assert refit_asked_for([0.012, -0.004, 0.0145]) == [], "a mean of .0075: beyond the margin whatever the standard error"
+    few = Stages(canary=CanaryStage(**{"for": "1d"}, labels=200), refits="canary")
+    (asked,) = watch(few).trial(block(0, stage="canary", difference=0.004))
+    assert asked["action"] == "promote_refit", "one block says nothing of how much they differ"
 
 
 @pytest.mark.parametrize("stages", REFITS)
