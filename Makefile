@@ -7,10 +7,9 @@ APP ?= examples/flights
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 4 + (os.cpu_count() or 2)))')
 # Threads of a training that spin while they wait would take the processors from the other workers.
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
-export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test test-long kernels java-caches collected check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults promotions tables-up rolling-restart gate-years ab-years wheel wheel-demo lint \
+.PHONY: help demo bench bench-quick bench-models test test-long kernels java-caches check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults promotions tables-up rolling-restart gate-years ab-years wheel wheel-demo lint \
 	format types imports up mlflow doctor clean
 
 help:  ## list every target
@@ -31,7 +30,7 @@ demo: $(VENV)/.ready  ## the main job: a year of flights through the whole syste
 test: $(VENV)/.ready  ## every test: static checks, unit, contract, property, integration, end to end
 	@checks=$$(mktemp); nice -n 10 $(MAKE) --no-print-directory static >$$checks 2>&1 & checking=$$!; \
 	trap 'kill $$checking 2>/dev/null; rm -f $$checks' EXIT; trap 'exit 130' INT TERM; \
-	$(MAKE) --no-print-directory -j3 kernels java-caches collected && $(PYTEST) --durations 15 tests; tests=$$?; \
+	$(MAKE) --no-print-directory -j2 kernels java-caches && $(PYTEST) --durations 15 tests; tests=$$?; \
 	wait $$checking; static=$$?; cat $$checks; \
 	[ $$tests -eq 0 ] || echo "make test: TESTS FAILED (above)"; \
 	[ $$static -eq 0 ] && echo "static checks passed: ruff, mypy, import-linter" || echo "make test: STATIC CHECKS FAILED (above): make static"; \
@@ -43,11 +42,6 @@ test-long: $(VENV)/.ready  ## the long forms of what `make test` runs in a short
 
 kernels: $(VENV)/.ready
 	@$(BIN)/python -m tests.kernels
-
-# Pytest rewrites the assertions of each module (and of each plugin) before it imports it, which is half of what a worker's collection costs. Written
-# to byte code once, no worker does it again. What does not import is told by the tests themselves.
-collected: $(VENV)/.ready
-	-@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -q tests >/dev/null
 
 # Broker and registry start with half of the processor time from then on, those of `make demo` too. Without the caches they start as ever: what went
 # wrong is printed, and a test of theirs says so.

@@ -75,21 +75,20 @@ def install() -> None:
 
 
 def _with_uv() -> None:
-    """Get uv by pip, then everything by uv, which shows its progress; byte code is compiled, as pip does, and uv says nothing meanwhile."""
+    """Get uv by pip, then everything by uv, which shows its progress. Imports write byte code, for a third of the files."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write(entries(LOCK.read_text(encoding="utf-8"))["uv"] + "\n")
         file.flush()
         subprocess.run([*_PIP, "--quiet", "--require-hashes", "-r", file.name], check=True, capture_output=True, text=True)
     settings = subprocess.run([sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True).stdout
     environment = uv_environment(settings, os.environ)
-    print("Once the packages are there, uv compiles their byte code; that takes a while and shows nothing.", flush=True)
-    subprocess.run([*_UV, "--compile-bytecode", "--require-hashes", "-r", str(LOCK)], check=True, env=environment)
+    subprocess.run([*_UV, "--require-hashes", "-r", str(LOCK)], check=True, env=environment)
     subprocess.run([*_UV, "--quiet", *_ITSELF], check=True, env=environment)
 
 
 def _with_pip(count: int) -> None:
     """Install by pip alone, and say how far it is."""
-    command = [*_PIP, "--progress-bar", "off", "--require-hashes", "-r", str(LOCK)]
+    command = [*_PIP, "--progress-bar", "off", "--no-compile", "--require-hashes", "-r", str(LOCK)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         _show(process.stdout or (), count)
     if process.returncode:

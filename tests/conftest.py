@@ -14,18 +14,20 @@ from tests.infrastructure import test_infrastructure as running_infrastructure
 from tests.long_forms import IS_LONG
 from tests.patience import patient
 from tests.shared_servers import ServerDesk, ask_for_servers
+from tests.worker_fork_server import WorkerForkServer
 from tidemill.deploy.embedded.component import Component
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 
 # Importing and collecting makes a million objects that stay: until that is done (`pytest_collection_finish`) nothing is garbage.
 gc.disable()
 DESK = pytest.StashKey[ServerDesk]()
+FORKS = pytest.StashKey[WorkerForkServer]()
 # Seconds that a test of a folder takes, where it does not say itself (`pytest.mark.lasts`): an order of magnitude is enough.
 USUAL_DURATION_S = {"e2e": 60.0, "integration": 5.0, "contract": 1.0, "property": 0.5, "unit": 0.0, "tests": 0.0}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """In the process that controls workers: be ready to start the servers that they share. In a worker: have no terminal.
+    """In the process that controls workers: be ready to fork them and to start the servers that they share. In a worker: have no terminal.
 
     The `readline` module, which pytest imports, tells child processes the terminal's size in these variables, and rich believes them.
     """
@@ -34,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ.pop(name, None)
     elif getattr(config.option, "numprocesses", None):
         config.stash[DESK] = ServerDesk()
+        config.stash[FORKS] = WorkerForkServer(config.args)
+        config.option.tx = [config.stash[FORKS].specification if one == "popen" else one for one in config.option.tx]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -51,9 +55,10 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the servers, also after Ctrl-C."""
+    """End the servers and what forked the workers, also after Ctrl-C."""
     if DESK in config.stash:
         config.stash[DESK].close()
+        config.stash[FORKS].close()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

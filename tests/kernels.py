@@ -1,10 +1,9 @@
-"""Compile the kernels into Numba's cache, and the sources to byte code, before several processes want them at once: ``python -m tests.kernels``.
+"""Compile the kernels into Numba's cache before several processes want them at once: ``python -m tests.kernels``.
 
 A cold cache costs a minute of compilation. Worker processes, and the services that the tests start, would each pay for it at the same time.
 With a warm cache this takes as long as its imports and a short backtest.
 """
 
-import compileall
 import io
 import tempfile
 from pathlib import Path
@@ -42,8 +41,6 @@ ROOT = Path(__file__).parents[1]
 
 def main() -> None:
     """Call every kernel that more than one process of the tests calls."""
-    for folder in ("deploy", "services", "shared", "tidemill"):
-        compileall.compile_dir(ROOT / folder, quiet=1)
     features()
     stages()
     explained_forests()
