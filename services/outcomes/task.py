@@ -1,16 +1,17 @@
 """Outcomes as a task: predictions, shadow scores and the journal in journal order in, one outcome per request (and per correction) out."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tidemill.services.outcomes.domain.bulk_join import BulkJoin
 from tidemill.services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
 from tidemill.services.outcomes.domain.known_classes import KnownClasses
-from tidemill.services.outcomes.domain.request import At, Pair, Request, TimedLabel
+from tidemill.services.outcomes.domain.released_rows import InvalidLabel, JournalRows, PredictionRows, ShadowRows, batch_of, rows_by
+from tidemill.services.outcomes.domain.request import LabelColumns, RequestColumns
 from tidemill.services.outcomes.domain.served_numbers import ServedNumbers, count_of_numbers
 from tidemill.services.outcomes.domain.served_pairs import ServedPairs
 from tidemill.shared.application.journal import JournalBatch, JournalDecoder
@@ -27,6 +28,7 @@ from tidemill.shared.runner.letter_size import DEFAULT_LIMIT_BYTES
 from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import short_text
 
+Int64 = NDArray[np.int64]
 _UPSTREAM = "scoring"
 _FOLD_VERSION = "outcomes-5"
 _MERGE_KEY, _CLASSES_KEY = b"merge", b"classes"
@@ -46,36 +48,6 @@ def join_policy(model: ModelPlan) -> JoinPolicy:
     controlled = model.control is not None
     numbers, corrected = count_of_numbers(model.kind, has_control_share=controlled), label.corrections == "last"
     return JoinPolicy(model.name, label.max_delay_ms, timeout, corrected, numbers, len(model.kind.classes), controlled)
-
-
-class _JournalRows(NamedTuple):
-    """Labels by row of a journal batch, and what is no label of its model's kind."""
-
-    labels: Mapping[int, Sequence[tuple[str, str, TimedLabel]]]
-    invalid: Mapping[int, "_Invalid"]
-
-
-class _Invalid(NamedTuple):
-    """A journal record with a label that is none, and what is wrong with it."""
-
-    record: Records
-    detail: str
-    requests: list[tuple[str, str]]
-
-
-class _PredictionRows(NamedTuple):
-    """Predictions as rows."""
-
-    models: Sequence[str]
-    requests: Sequence[Request]
-
-
-class _ShadowRows(NamedTuple):
-    """Shadow scores as rows: models, journal offsets of the requests, and what the one said that did not answer."""
-
-    models: Sequence[str]
-    offsets: Sequence[int]
-    pairs: Sequence[Pair]
 
 
 class OutcomesTask(MergingTask):
@@ -102,6 +74,7 @@ class OutcomesTask(MergingTask):
         self._outcomes = message_encoder(registry, topics.outcomes, "outcome")
         self._dead_letters = DeadLetters(topics.rejected, "outcomes", message_codec(registry, topics.rejected, "rejected").encode, letter_bytes)
         self._join = OutcomeJoin(join_policy(model) for model in plan.models.values())
+        self._bulk = BulkJoin(self._join)
         self._classes = KnownClasses({name: model.kind for name, model in plan.models.items()})
         self._served = ServedNumbers(self._classes, [name for name, model in plan.models.items() if model.control is not None])
         self._pairs = ServedPairs(self._classes)
@@ -161,23 +134,24 @@ class OutcomesTask(MergingTask):
         batch = decoded(self._predictions, records, _UPSTREAM)
         models = batch.column("model").to_pylist()
         predicted, numbers = self._served.columns(models, batch)
-        columns = [
+        offsets, times, events = (int64_ms(batch.column(name)) for name in ("journal_offset", "journal_time", "event_time"))
+        requests = RequestColumns(
             batch.column("request_id").to_pylist(),
-            int64_ms(batch.column("journal_offset")).tolist(),
-            int64_ms(batch.column("journal_time")).tolist(),
-            int64_ms(batch.column("event_time")).tolist(),
-            batch.column("score").to_pylist(),
-            predicted,
-            *(batch.column(name).to_pylist() for name in ("model_version", "deployment_sequence", "variant")),
-            *numbers,
-        ]
+            offsets,
+            times,
+            events,
+            batch.column("score").to_numpy(),
+            np.array(predicted, np.int64),
+            list(zip(*(batch.column(name).to_pylist() for name in ("model_version", "deployment_sequence", "variant")), strict=True)),
+            numbers,
+        )
         self.merge.add(
             records.topic,
             self._partition,
             offsets=records.offsets,
-            journal_time=int64_ms(batch.column("journal_time")),
-            journal_offset=int64_ms(batch.column("journal_offset")),
-            payload=_PredictionRows(models, [Request(*row) for row in zip(*columns, strict=True)]),
+            journal_time=times,
+            journal_offset=offsets,
+            payload=PredictionRows(requests, rows_by(models)),
         )
 
     def _take_shadow_scores(self, records: Records) -> None:
@@ -189,13 +163,13 @@ class OutcomesTask(MergingTask):
             offsets=records.offsets,
             journal_time=int64_ms(batch.column("journal_time")),
             journal_offset=offsets,
-            payload=_ShadowRows(batch.column("model").to_pylist(), offsets.tolist(), self._pairs.pairs(batch)),
+            payload=ShadowRows(batch.column("model").to_pylist(), offsets.tolist(), self._pairs.pairs(batch)),
         )
 
-    def _judged(self, batch: JournalBatch, records: Records) -> _JournalRows:
+    def _judged(self, batch: JournalBatch, records: Records) -> JournalRows:
         """Sort labels out by row; what is no label of its model is set aside, once a record."""
-        labels: dict[int, list[tuple[str, str, TimedLabel]]] = {}
-        invalid: dict[int, _Invalid] = {}
+        labels: dict[str, tuple[Int64, LabelColumns]] = {}
+        invalid: dict[int, InvalidLabel] = {}
         for stream, models in self._labels.items():
             group = batch.groups.get(stream)
             if group is None:
@@ -209,41 +183,24 @@ class OutcomesTask(MergingTask):
                 # No value by failure is no label either, and is said; a null is a label that is not known yet.
                 present = pc.and_(pc.is_valid(identities), pc.or_(pc.is_valid(given), pa.array(failed))).to_numpy(zero_copy_only=False)
                 chosen = np.flatnonzero(present & good)
-                taken = identities.take(pa.array(chosen)).to_pylist()
-                said = zip(values[chosen].tolist(), times[chosen].tolist(), names.take(pa.array(chosen)).to_pylist(), strict=True)
-                for row, identity, one in zip(rows[chosen].tolist(), taken, said, strict=True):
-                    labels.setdefault(row, []).append((name, identity, TimedLabel(*one)))
+                texts = (column.take(pa.array(chosen)).to_pylist() for column in (identities, names))
+                said = LabelColumns(next(texts), values[chosen], times[chosen], next(texts))
+                labels[name] = rows[chosen], said
                 for i in np.flatnonzero(present & ~good).tolist():
                     row, request = int(rows[i]), (name, identities[i].as_py())
                     came = f"a record for which {label.value.sql} has no value" if failed[i] else repr(given[i].as_py())
                     came = short_text(came, _LONGEST_LABEL)
                     detail = f"expected {label.expected} as the label of {name}, found {came}; the record is in the journal, without it"
-                    known = invalid.setdefault(row, _Invalid(records[row : row + 1], detail, []))
+                    known = invalid.setdefault(row, InvalidLabel(records[row : row + 1], detail, []))
                     known.requests.append(request)
-        return _JournalRows(labels, invalid)
+        return JournalRows(labels, invalid)
 
     def _fold(self, released: Released) -> tuple[list[Outcome], list[Emission]]:
-        outcomes: list[Outcome] = []
-        letters: list[Emission] = []
-        payloads = [payload for _, _, payload in released.sources]
-        order = zip(released.source.tolist(), released.rows.tolist(), released.journal_time.tolist(), released.journal_offset.tolist(), strict=True)
-        for source, row, time, offset in order:
-            payload, at = payloads[source], At(time, self._partition, offset)
-            if isinstance(payload, _PredictionRows):
-                outcomes += self._join.request(payload.models[row], payload.requests[row], at)
-            elif isinstance(payload, _ShadowRows):
-                self._join.pair(payload.models[row], payload.offsets[row], payload.pairs[row])
-            else:
-                if time > self._join.due_ms:
-                    outcomes += self._join.advance(at)
-                for model, identity, label in payload.labels.get(row, ()):
-                    outcomes += self._join.label(model, identity, label, at)
-                if row in payload.invalid:
-                    record, detail, requests = payload.invalid[row]
-                    for model, identity in requests:
-                        self._join.invalid(model, identity, at)
-                    letters.append(self._dead_letters.emission(record, self._partition, "invalid_label", detail, time))
-        return outcomes, letters
+        batch, invalid = batch_of(released, self._partition, self._plan.models)
+        letters = [
+            self._dead_letters.emission(one.record, self._partition, "invalid_label", one.detail, batch.at(place).time_ms) for place, one in invalid
+        ]
+        return self._bulk.absorb(batch), letters
 
     def _emissions(self, outcomes: Sequence[Outcome]) -> list[Emission]:
         if not outcomes:

@@ -45,6 +45,8 @@ class World(Season):
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tidemill.services.drift.task._SNAPSHOT_ROWS", 60)
+        # What comes in portions is joined as columns, what comes one by one row by row.
+        patch.setattr("tidemill.services.outcomes.domain.bulk_join.LEAST_ROWS", 4)
         yield World(tmp_path_factory.mktemp("conformance"))
 
 

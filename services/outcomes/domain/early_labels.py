@@ -36,6 +36,10 @@ class EarlyLabels:
         """Return the ids that are waited for, one for each label."""
         return [self._rows.identity(row) for row in range(self._rows.first, self._rows.end) if self._rows.get(row)[4]]
 
+    def waits_for(self, identity: str) -> bool:
+        """Whether a label waits for a request."""
+        return self._index.find(identity) >= 0
+
     def add(self, identity: str, label: TimedLabel, at: At) -> None:
         """Remember a label."""
         lower = self._index.find(identity)

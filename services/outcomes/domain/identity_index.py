@@ -1,9 +1,10 @@
 """Finds rows by their ids without holding an object for each of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 _FIRST_ROOM = 64
 _ROW_BITS = 32
@@ -26,6 +27,12 @@ def _find(slots, tag, skip):  # pragma: no cover
             skip -= 1
         i = i + 1 if i + 1 < room else 0
     return -1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _find_each(slots, tags, rows):  # pragma: no cover
+    for i in range(tags.size):
+        rows[i] = _find(slots, tags[i], 0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -80,6 +87,15 @@ def _replace(slots, entry, by):  # pragma: no cover
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _remove_each(slots, entries):  # pragma: no cover
+    """Return the index of the first entry that there is not; -1 when all were removed."""
+    for i in range(entries.size):
+        if not _replace(slots, entries[i], 0):
+            return i
+    return -1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _move(old, new):  # pragma: no cover
     for i in range(old.size):
         if old[i] != 0:
@@ -125,6 +141,34 @@ class IdentityIndex:
         self._used += 1
         return True
 
+    def candidates(self, identities: Sequence[str]) -> NDArray[np.int64]:
+        """Return, for each id, the lower 32 bits of the number of the first row that may have it, shape (n,); -1 where no row has it.
+
+        Another id may have the same hash: the caller looks at the rows, and asks `find` for ids that a row does not have.
+        """
+        rows = np.full(len(identities), -1, np.int64)
+        if self._used and len(identities):
+            _find_each(self._slots, np.array([_tag(identity) for identity in identities], np.int64), rows)
+        return rows
+
+    def extend(self, identities: Sequence[str], first: int) -> None:
+        """Remember rows whose numbers follow each other; none of their ids is known, nor twice among them."""
+        room = self._slots.size
+        while self._used + len(identities) >= _FULLEST * room:
+            room = int(room * _GROWTH) + 1
+        if room > self._slots.size:
+            self._resize(room)
+        _move(_entries(identities, first), self._slots)
+        self._used += len(identities)
+
+    def remove_all(self, identities: Sequence[str], first: int) -> None:
+        """Forget rows whose numbers follow each other."""
+        missing = int(_remove_each(self._slots, _entries(identities, first)))
+        if missing >= 0:
+            raise KeyError(identities[missing])
+        self._used -= len(identities)
+        self._shrink()
+
     def replace(self, identity: str, row: int, by: int) -> None:
         """Let another row stand for an id."""
         if not _replace(self._slots, _entry(identity, row), _entry(identity, by)):
@@ -135,8 +179,7 @@ class IdentityIndex:
         if not _replace(self._slots, _entry(identity, row), 0):
             raise KeyError(identity)
         self._used -= 1
-        if self._slots.size > _FIRST_ROOM and self._used < _EMPTIEST * self._slots.size:
-            self._resize(max(_FIRST_ROOM, int(self._used * 2 / _FULLEST)))
+        self._shrink()
 
     def _verified(self, identity: str, row: int) -> int:
         skip = 0
@@ -144,6 +187,10 @@ class IdentityIndex:
             skip += 1
             row = int(_find(self._slots, _tag(identity), skip))
         return row
+
+    def _shrink(self) -> None:
+        if self._slots.size > _FIRST_ROOM and self._used < _EMPTIEST * self._slots.size:
+            self._resize(max(_FIRST_ROOM, int(self._used * 2 / _FULLEST)))
 
     def _resize(self, room: int) -> None:
         fresh = np.zeros(room, np.int64)
@@ -158,3 +205,7 @@ def _tag(identity: str) -> int:
 
 def _entry(identity: str, row: int) -> int:
     return _tag(identity) << _ROW_BITS | (row & _ROW_MASK)
+
+
+def _entries(identities: Sequence[str], first: int) -> NDArray[np.int64]:
+    return np.array([_entry(identity, row) for row, identity in enumerate(identities, first)], np.int64)

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tidemill.services.outcomes.domain.early_labels import EarlyLabels
 from tidemill.services.outcomes.domain.request import At, Pair, Request, TimedLabel
 from tidemill.services.outcomes.domain.request_table import CORRECTED, INVALID, LABELLED, OPEN, PENDING, STATUSES, TIMEOUT, RequestTable
@@ -15,7 +18,8 @@ CHUNK_REQUESTS = 256
 """Journal offsets whose requests, or early labels, make one entry of the checkpoint."""
 _EARLY = "early-"
 _PAIR = "pair"
-_NEVER = sys.maxsize
+NEVER = sys.maxsize
+"""No journal time comes after it."""
 _NO_LABEL = TimedLabel(float("nan"), 0)  # stands among early labels for a truth that was none
 
 
@@ -58,13 +62,15 @@ class Outcome(NamedTuple):
 
 
 @dataclass(slots=True)
-class _ModelState:
+class ModelState:
+    """Requests of one model, labels that came before theirs, and what of both has changed since it was last written."""
+
     policy: JoinPolicy
     requests: RequestTable
     early: EarlyLabels = field(default_factory=EarlyLabels)
     pending: int = 0
     """The oldest request that may still be open; older ones are not."""
-    due_ms: int = _NEVER
+    due_ms: int = NEVER
     """Nothing is to be given up before this journal time has passed."""
     dirty_requests: set[int] = field(default_factory=set)
     dirty_early: set[int] = field(default_factory=set)
@@ -75,6 +81,10 @@ class _ModelState:
     def touch(self, request_offset: int) -> None:
         """Note that a request changed."""
         self.dirty_requests.add(request_offset // CHUNK_REQUESTS)
+
+    def touch_all(self, request_offsets: NDArray[np.int64]) -> None:
+        """Note that requests changed."""
+        self.dirty_requests.update(np.unique(request_offsets // CHUNK_REQUESTS).tolist())
 
     def touch_early(self, label_offset: int) -> None:
         """Note that an early label came, or waits no longer."""
@@ -96,6 +106,23 @@ class _ModelState:
             self.requests.set(row, INVALID, revision)
             self.touch(request.offset)
 
+    def silence(self, request: Request, status: int, expires_ms: int) -> TimedLabel | None:
+        """Return the label of a request that has waited in vain; None leaves it unlabelled."""
+        # A truth came, but none that counts: silence, which may mean something, it was not.
+        value = None if status == INVALID or (self.policy.has_control_share and _is_hidden(request)) else self.policy.timeout_label
+        return None if value is None else TimedLabel(value, expires_ms)
+
+    def early_due_ms(self) -> int:
+        """Return the journal time after which the oldest early label is given up."""
+        return self.early.oldest()[0].time_ms + self.policy.max_delay_ms if len(self.early) else NEVER
+
+    def next_due_ms(self) -> int:
+        """Return the journal time until which there is nothing to be given up or forgotten, as far as the oldest tell."""
+        due, delay = self.early_due_ms(), self.policy.max_delay_ms
+        if self.pending < self.requests.end:
+            due = min(due, self.requests.time_ms(self.pending) + delay)
+        return min(due, self.requests.oldest()[1] + 2 * delay) if len(self.requests) else due
+
     def keep_early(self, identity: str, label: TimedLabel, at: At) -> None:
         """Remember a label whose request has not come."""
         self.due_ms = min(self.due_ms, at.time_ms + self.policy.max_delay_ms)
@@ -111,24 +138,26 @@ class OutcomeJoin:
 
     Attributes
     ----------
+    states
+        By model.
     due_ms
         `advance` has nothing to do before this journal time has passed.
     """
 
     def __init__(self, policies: Iterable[JoinPolicy]) -> None:
-        self._models = {policy.model: _ModelState(policy, RequestTable(policy.numbers, policy.classes)) for policy in policies}
+        self.states = {policy.model: ModelState(policy, RequestTable(policy.numbers, policy.classes)) for policy in policies}
         self.ignored_labels = 0
-        self.due_ms = _NEVER
+        self.due_ms = NEVER
 
     def pair(self, model: str, offset: int, pair: Pair) -> None:
         """Take up what the other one of champion and challenger said of the request that comes next."""
-        state = self._models.get(model)
+        state = self.states.get(model)
         if state is not None:
             state.pair = offset, pair
 
     def request(self, model: str, request: Request, at: At) -> list[Outcome]:
         """Take up a prediction; its label may be waiting already. One of a model that the application has no more waits for nothing."""
-        state = self._models.get(model)
+        state = self.states.get(model)
         if state is None:
             return []
         if state.pair is not None:
@@ -149,7 +178,7 @@ class OutcomeJoin:
 
     def label(self, model: str, request_id: str, label: TimedLabel, at: At) -> list[Outcome]:
         """Take up a truth."""
-        state = self._models[model]
+        state = self.states[model]
         row = state.requests.find(request_id)
         if row is not None:
             return self._labelled(state, row, label, at, at.time_ms)
@@ -158,7 +187,7 @@ class OutcomeJoin:
 
     def invalid(self, model: str, request_id: str, at: At) -> None:
         """Take note that a truth came which is no label: a request that waits for one, or comes later, will not be taken to have met silence."""
-        state = self._models[model]
+        state = self.states[model]
         row = state.requests.find(request_id)
         if row is not None:
             state.spoil(row)
@@ -170,16 +199,16 @@ class OutcomeJoin:
         if at.time_ms <= self.due_ms:
             return []
         outcomes: list[Outcome] = []
-        for state in self._models.values():
+        for state in self.states.values():
             if at.time_ms > state.due_ms:
                 outcomes += self._time_out(state, at)
-        self.due_ms = min((state.due_ms for state in self._models.values()), default=_NEVER)
+        self.due_ms = min((state.due_ms for state in self.states.values()), default=NEVER)
         return outcomes
 
     def snapshot(self) -> dict[str, bytes | None]:
         """Return what has changed since the last call, by key; None deletes."""
         changed: dict[str, bytes | None] = {}
-        for name, state in self._models.items():
+        for name, state in self.states.items():
             for chunk in state.dirty_requests:
                 rows = state.requests.between(chunk * CHUNK_REQUESTS, (chunk + 1) * CHUNK_REQUESTS)
                 changed[f"{name}/{chunk}"] = _pack(rows) if rows else None
@@ -199,32 +228,32 @@ class OutcomeJoin:
         early: list[tuple[str, int, bytes]] = []
         for key, blob in blobs.items():
             name, part = key.split("/")
-            if name not in self._models:
+            if name not in self.states:
                 continue
             if part == _PAIR:
                 offset, pair = _unpack(blob)
-                self._models[name].pair, self._models[name].pair_is_written = (offset, _pair(pair)), True
+                self.states[name].pair, self.states[name].pair_is_written = (offset, _pair(pair)), True
             else:
                 (early if part.startswith(_EARLY) else requests).append((name, int(part.removeprefix(_EARLY)), blob))
         for name, _, blob in sorted(requests):
-            state = self._models[name]
+            state = self.states[name]
             for row in _unpack(blob):
                 pair = _pair(row.pop()) if isinstance(row[-1], list) else None
                 *request, status, revision = row
                 numbers = tuple(request.pop()) if isinstance(request[-1], list) else ()
                 state.keep_request(Request._make((*request, numbers, pair)), STATUSES.index(status), revision)
         for name, _, blob in sorted(early):
-            state = self._models[name]
+            state = self.states[name]
             for identity, time_ms, partition, offset, value, event_time, label_name in _unpack(blob):
                 state.keep_early(identity, TimedLabel(value, event_time, label_name), At(time_ms, partition, offset))
-        self.due_ms = min((state.due_ms for state in self._models.values()), default=_NEVER)
+        self.due_ms = min((state.due_ms for state in self.states.values()), default=NEVER)
 
-    def _keep_early(self, state: _ModelState, request_id: str, label: TimedLabel, at: At) -> None:
+    def _keep_early(self, state: ModelState, request_id: str, label: TimedLabel, at: At) -> None:
         state.keep_early(request_id, label, at)
         self.due_ms = min(self.due_ms, state.due_ms)
         state.touch_early(at.offset)
 
-    def _labelled(self, state: _ModelState, row: int, label: TimedLabel, at: At, label_time_ms: int) -> list[Outcome]:
+    def _labelled(self, state: ModelState, row: int, label: TimedLabel, at: At, label_time_ms: int) -> list[Outcome]:
         request, status, revision = state.requests.get(row)
         if status not in OPEN and not state.policy.last_correction_wins:
             self.ignored_labels += 1
@@ -234,7 +263,7 @@ class OutcomeJoin:
         state.touch(request.offset)
         return [Outcome(state.policy.model, at, request, STATUSES[status], label, label_time_ms - request.time_ms, revision)]
 
-    def _time_out(self, state: _ModelState, at: At) -> list[Outcome]:
+    def _time_out(self, state: ModelState, at: At) -> list[Outcome]:
         outcomes: list[Outcome] = []
         delay, requests, early = state.policy.max_delay_ms, state.requests, state.early
         due = []
@@ -245,11 +274,9 @@ class OutcomeJoin:
                     due.append(expires_ms)
                     break
                 request, status, revision = requests.get(state.pending)
-                # A truth came, but none that counts: silence, which may mean something, it was not.
-                value = None if status == INVALID or (state.policy.has_control_share and _is_hidden(request)) else state.policy.timeout_label
                 requests.set(state.pending, TIMEOUT, revision)
                 state.touch(request.offset)
-                label = None if value is None else TimedLabel(value, expires_ms)
+                label = state.silence(request, status, expires_ms)
                 outcomes.append(Outcome(state.policy.model, at, request, STATUSES[TIMEOUT], label, None, 0))
             state.pending += 1
         while len(requests):
@@ -270,7 +297,7 @@ class OutcomeJoin:
                 identity, label = given_up
                 if _is_label(label):
                     outcomes.append(Outcome(state.policy.model, at, _nobody(identity), "unmatched", label, None, 0))
-        state.due_ms = min(due, default=_NEVER)
+        state.due_ms = min(due, default=NEVER)
         return outcomes
 
 

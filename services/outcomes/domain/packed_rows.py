@@ -2,10 +2,14 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from struct import Struct
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+Int64 = NDArray[np.int64]
 
 ROWS = 4_096
 """Rows of a block, in which numbers are kept relative to the smallest, once it is full."""
@@ -31,6 +35,35 @@ class _Block:
 
     def view(self) -> np.ndarray[Any, Any]:
         return np.frombuffer(self.cells, self.dtype, self.count)
+
+    def place(self, repeated: tuple[Any, ...]) -> int:
+        """Return where a tuple lies among those of the block; nearly always it is what the row before had."""
+        common = self.repeated
+        if not common or common[-1] != repeated:
+            if repeated in common:
+                return common.index(repeated)
+            common.append(repeated)
+        return len(common) - 1
+
+    def extend(self, texts: Sequence[bytes], repeated: Sequence[tuple[Any, ...]], names: Sequence[str], columns: Sequence[NDArray[Any]]) -> None:
+        """Add rows, for which there is room."""
+        begin, ends = self.count, len(self.text) + np.cumsum([len(text) for text in texts])
+        self.text += b"".join(texts)
+        self.count += len(texts)
+        view = self.view()[begin:]
+        for name, values in zip(names, (ends, [self.place(one) for one in repeated], *columns), strict=True):
+            view[name] = values
+
+    def spans(self, at: Int64) -> tuple[list[int], list[int]]:
+        """Begin and end of the ids of rows."""
+        ends = self.view()["_end"].astype(np.int64) + self.bases[0]
+        return np.where(at > 0, ends[at - 1], 0).tolist(), ends[at].tolist()
+
+    def numbers(self, name: str, at: Int64 | slice) -> NDArray[Any]:
+        """Numbers of rows by their places."""
+        values: NDArray[Any] = self.view()[name][at]
+        base = self.bases[(self.dtype.names or ()).index(name)]
+        return values.astype(np.int64) + base if base else values
 
     def columns(self, names: Sequence[str], begin: int, end: int) -> list[Sequence[Any]]:
         """Ids, repeated tuples, and the other numbers of rows, with what they are relative to."""
@@ -101,21 +134,34 @@ class PackedRows:
         if values[0] < self._newest_offset:
             raise ValueError(f"expected rows in journal order, got offset {values[0]} of {identity} after {self._newest_offset}")
         self._newest_offset = values[0]
-        at = self.end % ROWS
-        if at == 0:
-            if self._blocks:
-                self._blocks[-1].close(*self._narrow)
-            self._blocks.append(_Block(*self._wide, values[0]))
-        block = self._blocks[-1]
+        block = self._open(values[0])
         block.text += identity.encode()
-        common = block.repeated
-        # Nearly always what the row before had.
-        place = len(common) - 1 if common and common[-1] == repeated else _place(common, repeated)
-        block.layout.pack_into(block.cells, at * block.size, len(block.text), place, *values)
+        block.layout.pack_into(block.cells, self.end % ROWS * block.size, len(block.text), block.place(repeated), *values)
         block.count += 1
         row = self.end
         self.end += 1
         return row
+
+    def extend(self, identities: Sequence[str], repeated: Sequence[tuple[Any, ...]], columns: Sequence[NDArray[Any]]) -> None:
+        """Add rows, as `append` does one by one; their numbers follow each other.
+
+        Raises
+        ------
+        ValueError
+            The journal offset falls (a bug upstream: crash).
+        """
+        offsets, texts, begin = columns[0], [identity.encode() for identity in identities], 0
+        fall = np.flatnonzero(np.diff(offsets, prepend=self._newest_offset) < 0)
+        if len(fall):
+            raise ValueError(f"expected rows in journal order, got offset {offsets[fall[0]]} of {identities[fall[0]]} after a later one")
+        while begin < len(texts):
+            block = self._open(int(offsets[begin]))
+            end = min(len(texts), begin + ROWS - self.end % ROWS)
+            block.extend(texts[begin:end], repeated[begin:end], self._names, [values[begin:end] for values in columns])
+            self.end += end - begin
+            begin = end
+        if texts:
+            self._newest_offset = int(offsets[-1])
 
     def number(self, lower: int) -> int:
         """Return the number of the kept row with these lower 32 bits."""
@@ -134,6 +180,47 @@ class PackedRows:
         block, at = self._place(row)
         value: int = self._cells[name].unpack_from(block.cells, at * block.size + block.places[name])[0]
         return value
+
+    def values(self, rows: Int64, name: str) -> NDArray[Any]:
+        """Return a number of rows."""
+        parts = [(chosen, block.numbers(name, at)) for block, chosen, at in self._parts(rows)]
+        if len(parts) == 1:
+            return parts[0][1]
+        values = np.empty(len(rows), np.result_type(*(some for _, some in parts)) if parts else np.int64)
+        for chosen, some in parts:
+            values[chosen] = some
+        return values
+
+    def set_all(self, rows: Int64, name: str, value: int) -> None:
+        """Set a number of rows."""
+        for block, _, at in self._parts(rows):
+            block.view()[name][at] = value
+
+    def take(self, rows: Int64) -> list[Sequence[Any]]:
+        """Columns of rows, in their order: ids, repeated tuples, then each number."""
+        common: list[tuple[Any, ...]] = [()] * len(rows)
+        for block, chosen, at in self._parts(rows):
+            for i, place in zip(chosen.tolist(), block.view()["_repeated"][at].tolist(), strict=True):
+                common[i] = block.repeated[place]
+        return [self.identities(rows), common, *(self.values(rows, name).tolist() for name in self._names[2:])]
+
+    def identities(self, rows: Int64) -> list[str]:
+        """Return the ids of rows."""
+        texts = [""] * len(rows)
+        for block, chosen, at in self._parts(rows):
+            for i, begin, end in zip(chosen.tolist(), *block.spans(at), strict=True):
+                texts[i] = block.text[begin:end].decode()
+        return texts
+
+    def first_from(self, time_ms: int, begin: int) -> int:
+        """Return the number of the first row, of those from `begin` on, whose "time_ms" is not before an instant; `end` when there is none."""
+        while begin < self.end:
+            block, at = self._place(begin)
+            before = int(np.searchsorted(block.numbers("time_ms", slice(at, block.count)), time_ms))
+            begin += before
+            if before < block.count - at:
+                break
+        return begin
 
     def coordinates(self, row: int) -> tuple[int, int]:
         """Return a row's "offset" and "time_ms"."""
@@ -162,8 +249,12 @@ class PackedRows:
 
     def forget_first(self) -> None:
         """Let go of the oldest row."""
-        self.first += 1
-        if self.first // ROWS > self._dropped:
+        self.forget_until(self.first + 1)
+
+    def forget_until(self, row: int) -> None:
+        """Let go of all rows before one."""
+        self.first = row
+        while self.first // ROWS > self._dropped:
             del self._blocks[0]
             self._dropped += 1
 
@@ -195,15 +286,28 @@ class PackedRows:
     def _place(self, row: int) -> tuple[_Block, int]:
         return self._blocks[row // ROWS - self._dropped], row % ROWS
 
+    def _parts(self, rows: Int64) -> Iterator[tuple[_Block, Int64, Int64]]:
+        """Blocks of rows, with the indices of those that lie in each and their places there."""
+        if not len(rows):
+            return
+        numbers, at = np.divmod(rows, ROWS)
+        order = np.argsort(numbers, kind="stable")
+        edges = np.flatnonzero(np.diff(numbers[order])) + 1
+        for begin, end in pairwise([0, *edges.tolist(), len(rows)]):
+            chosen = order[begin:end]
+            yield self._blocks[int(numbers[chosen[0]]) - self._dropped], chosen, at[chosen]
+
+    def _open(self, offset: int) -> _Block:
+        """Return the block of the row to come next, which has this journal offset."""
+        if self.end % ROWS == 0:
+            if self._blocks:
+                self._blocks[-1].close(*self._narrow)
+            self._blocks.append(_Block(*self._wide, offset))
+        return self._blocks[-1]
+
 
 def _layout(columns: Sequence[tuple[str, str]]) -> tuple[np.dtype[Any], Struct]:
     return np.dtype([(name, f"<{kind}") for name, kind in columns]), Struct("<" + "".join(_FORMATS[kind] for _, kind in columns))
-
-
-def _place(common: list[tuple[Any, ...]], repeated: tuple[Any, ...]) -> int:
-    if repeated not in common:
-        common.append(repeated)
-    return common.index(repeated)
 
 
 def _places(dtype: np.dtype[Any]) -> dict[str, int]:

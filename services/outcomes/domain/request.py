@@ -1,6 +1,15 @@
 """What is joined: predictions as they were served, truths, and where in the journal they stand."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import chain
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
 
 
 class At(NamedTuple):
@@ -77,3 +86,81 @@ class TimedLabel(NamedTuple):
     value: float
     event_time_ms: int
     name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Rows column by column: fields of one length each, arrays or lists."""
+
+    request_id: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.request_id)
+
+    def __getitem__(self, rows: slice) -> Self:
+        return type(self)(**{one.name: getattr(self, one.name)[rows] for one in fields(self)})
+
+    def of(self, rows: Int64) -> Self:
+        """Return some of the rows."""
+        if len(rows) == len(self) and (rows == np.arange(len(rows))).all():
+            return self
+        chosen, columns = rows.tolist(), dict[str, Any]()
+        for one in fields(self):
+            values = getattr(self, one.name)
+            columns[one.name] = values[rows] if isinstance(values, np.ndarray) else [values[i] for i in chosen]
+        return type(self)(**columns)
+
+    @classmethod
+    def together(cls, parts: Sequence[Self]) -> Self:
+        """Return the rows of all parts, one after another; one part at least."""
+        if len(parts) == 1:
+            return parts[0]
+        columns = dict[str, Any]()
+        for one in fields(cls):
+            values = [getattr(part, one.name) for part in parts]
+            columns[one.name] = np.concatenate(values) if isinstance(values[0], np.ndarray) else [*chain(*values)]
+        return cls(**columns)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestColumns(Columns):
+    """Requests without their pairs, as `Request` names their fields.
+
+    Attributes
+    ----------
+    served
+        Version, deployment sequence and variant.
+    """
+
+    offset: Int64
+    time_ms: Int64
+    event_time_ms: Int64
+    score: Float64
+    predicted: Int64
+    served: Sequence[tuple[str, int, str]]
+    numbers: Sequence[tuple[float, ...]]
+
+    def request(self, row: int) -> Request:
+        """Return one of them."""
+        offset, time_ms, event_time_ms = (column[row].item() for column in (self.offset, self.time_ms, self.event_time_ms))
+        version, sequence, variant = self.served[row]
+        score, predicted = self.score[row].item(), self.predicted[row].item()
+        return Request(self.request_id[row], offset, time_ms, event_time_ms, score, predicted, version, sequence, variant, self.numbers[row])
+
+
+@dataclass(frozen=True, slots=True)
+class LabelColumns(Columns):
+    """Labels, as `TimedLabel` names their fields, and the requests that they are of."""
+
+    value: Float64
+    event_time_ms: Int64
+    name: Sequence[str]
+
+    def label(self, row: int) -> TimedLabel:
+        """Return one of them."""
+        return TimedLabel(self.value[row].item(), self.event_time_ms[row].item(), self.name[row])
+
+
+_NOTHING, _NO_SCORES = np.empty(0, np.int64), np.empty(0)
+NO_REQUESTS = RequestColumns((), _NOTHING, _NOTHING, _NOTHING, _NO_SCORES, _NOTHING, (), ())
+NO_LABELS = LabelColumns((), _NO_SCORES, _NOTHING, ())

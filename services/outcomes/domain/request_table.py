@@ -1,13 +1,18 @@
 """The requests of one model that are known, in journal order."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tidemill.services.outcomes.domain.identity_index import IdentityIndex
 from tidemill.services.outcomes.domain.packed_rows import PackedRows
 from tidemill.services.outcomes.domain.pair_table import PairTable
-from tidemill.services.outcomes.domain.request import Request
+from tidemill.services.outcomes.domain.request import Pair, Request, RequestColumns
 
+Int64 = NDArray[np.int64]
 STATUSES = ("pending", "invalid", "labelled", "corrected", "timeout")
 PENDING, INVALID, LABELLED, CORRECTED, TIMEOUT = range(5)
 """Indices of `STATUSES`."""
@@ -70,6 +75,18 @@ class RequestTable:
         self._rows.append(name, tuple(served), offset, time_ms, event_time_ms, score, predicted, status, revision, *numbers)
         return True
 
+    def extend(self, requests: RequestColumns, pairs: Sequence[Pair | None]) -> None:
+        """Remember pending requests, as `add` does one by one: with ids that are new, each once, and no more numbers than there is room for."""
+        first, count = self._rows.end, len(requests)
+        self._index.extend(requests.request_id, first)
+        for row, (pair, offset, time_ms) in enumerate(zip(pairs, requests.offset.tolist(), requests.time_ms.tolist(), strict=True), first):
+            if pair is not None:
+                self._pairs.add(row, offset, time_ms, pair._replace(numbers=_padded(pair.numbers, self._classes)))
+        own: list[NDArray[Any]] = [requests.offset, requests.time_ms, requests.event_time_ms, requests.score, requests.predicted]
+        own += [np.full(count, PENDING, np.uint8), np.zeros(count, np.uint32)]
+        numbers = np.array([_padded(one, self._numbers) for one in requests.numbers], np.float64).reshape(count, self._numbers)
+        self._rows.extend(requests.request_id, requests.served, [*own, *numbers.T])
+
     @property
     def first(self) -> int:
         """Number of the oldest request."""
@@ -90,6 +107,57 @@ class RequestTable:
         """Return the number of the request with an id."""
         lower = self._index.find(identity)
         return None if lower < 0 else self._rows.number(lower)
+
+    def find_all(self, identities: Sequence[str]) -> Int64:
+        """Return the numbers of the requests with ids, shape (n,); -1 where there is none."""
+        lower = self._index.candidates(identities)
+        there = np.flatnonzero(lower >= 0)
+        rows = np.full(len(identities), -1, np.int64)
+        rows[there] = self._rows.first + ((lower[there] - self._rows.first) & 0xFFFFFFFF)
+        for i, name in zip(there.tolist(), self._rows.identities(rows[there]), strict=True):
+            if name != identities[i]:
+                found = self.find(identities[i])
+                rows[i] = -1 if found is None else found
+        return rows
+
+    def get_all(self, rows: Int64) -> list[Request]:
+        """Return requests by their numbers."""
+        names, served, offset, time_ms, event_time_ms, score, predicted, _, _, *numbers = self._rows.take(rows)
+        pairs = [self._pairs.find(row) for row in rows.tolist()] if self._pairs else [None] * len(rows)
+        of_kind = zip(*numbers, strict=True) if numbers else [()] * len(rows)
+        columns = zip(names, offset, time_ms, event_time_ms, score, predicted, served, of_kind, pairs, strict=True)
+        return [Request._make((*own, *common, tuple(some), pair)) for *own, common, some, pair in columns]
+
+    def set_all(self, rows: Int64, status: int) -> None:
+        """Note what has become of requests that were open, at their revision."""
+        self._rows.set_all(rows, "status", status)
+
+    def statuses(self, rows: Int64) -> Int64:
+        """Return what has become of requests."""
+        return self._rows.values(rows, "status").astype(np.int64)
+
+    def times_ms(self, rows: Int64) -> Int64:
+        """Return the journal times of requests."""
+        return self._rows.values(rows, "time_ms").astype(np.int64)
+
+    def offsets(self, rows: Int64) -> Int64:
+        """Return the journal offsets of requests."""
+        return self._rows.values(rows, "offset").astype(np.int64)
+
+    def first_from(self, time_ms: int, begin: int) -> int:
+        """Return the number of the first request, of those from `begin` on, that is not older than an instant of journal time."""
+        return self._rows.first_from(time_ms, begin)
+
+    def forget_until(self, row: int) -> None:
+        """Let go of all requests before one."""
+        gone = np.arange(self._rows.first, row)
+        if not len(gone):
+            return
+        self._index.remove_all(self._rows.identities(gone), int(gone[0]))
+        self._rows.forget_until(row)
+        if self._pairs:
+            for one in gone.tolist():
+                self._pairs.forget(one)
 
     def get(self, row: int) -> KnownRequest:
         """Return the request with a number."""

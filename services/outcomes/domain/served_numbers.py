@@ -41,15 +41,15 @@ class ServedNumbers:
             if classes.of(name).has_classes or count_of_numbers(classes.of(name), has_control_share=name in self._controlled)
         ]
 
-    def columns(self, models: Sequence[str], predictions: pa.RecordBatch) -> tuple[list[int], list[list[tuple[float, ...]]]]:
-        """Return what was predicted, and one column of `Request.numbers` (none where all models are binary), of predictions in their schema.
+    def columns(self, models: Sequence[str], predictions: pa.RecordBatch) -> tuple[list[int], list[tuple[float, ...]]]:
+        """Return what was predicted, and `Request.numbers`, of predictions in their schema.
 
         The index of a predicted class is that of today's classes: one of before they were changed is found by its name, -1 where it is no more.
         """
         predicted: list[int] = predictions.column("predicted").to_pylist()
-        if not self._models:
-            return predicted, []
         column: list[tuple[float, ...]] = [()] * len(models)
+        if not self._models:
+            return predicted, column
         asked = np.array(models, dtype=object)
         for name in self._models:
             rows = np.flatnonzero(asked == name)
@@ -67,7 +67,7 @@ class ServedNumbers:
                 places = pc.fill_null(pc.index_in(own.column("predicted_label"), pa.array(kind.classes, pa.string())), -1)
                 for row, place in zip(rows.tolist(), places.to_pylist(), strict=True):
                     predicted[row] = place
-        return predicted, [column]
+        return predicted, column
 
     def labels(self, outcomes: Sequence[Outcome]) -> pa.Array:
         """Return the labels, null where there is none.

@@ -44,7 +44,7 @@ def test_marks_pass_from_predictions_to_outcomes_beside_the_classes() -> None:
     scores = {"scores": {"ok": 0.25, "fraud": 0.75}, "predicted_label": "fraud", "predicted": 1}
     rows = [common | scores | {"model": "m", "control": True, "propensity": 0.05}, common | {"model": "plain"}, common | scores | {"model": "m"}]
     batch = pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
-    predicted, (numbers,) = served.columns(["m", "plain", "m"], batch)
+    predicted, numbers = served.columns(["m", "plain", "m"], batch)
     assert predicted == [1, 0, 1] and numbers[0] == (0.25, 0.75, 0.05, 1.0) and numbers[1] == ()
     join = OutcomeJoin([JoinPolicy("m", 100, numbers=4, has_control_share=True)])
     outcomes = []

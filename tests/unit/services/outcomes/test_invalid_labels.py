@@ -74,7 +74,7 @@ def written(plan: Plan, values: list[float]) -> tuple[list[dict[str, object]], l
     dead = [letters.decode(v) for e in step.emissions if e.topic == plan.topics.rejected for v in e.values if v is not None]
     again = task.process([], StepContext(0))
     assert not [e for e in again.emissions if e.topic == plan.topics.rejected]
-    return dead, sorted(set(task._join._models["back"].early.waiting()))
+    return dead, sorted(set(task._join.states["back"].early.waiting()))
 
 
 def _progress(plan: Plan, n: int) -> dict[str, object]:

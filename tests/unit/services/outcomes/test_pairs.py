@@ -74,7 +74,7 @@ def test_a_pair_is_forgotten_with_its_request_and_only_the_next_request_gets_it(
         pairs = {name: one.label("m", name, TimedLabel(1.0, 5), At(9, 0, 9))[0].request.pair for name in "abc"}
         assert pairs == {"a": Pair("v2", 4, 0.75, 1), "b": None, "c": Pair("v2", 4, 0.25, 0)}
         one.advance(At(3 * HOUR, 0, 10))
-        assert not one._models["m"].requests._pairs, "all are forgotten"
+        assert not one.states["m"].requests._pairs, "all are forgotten"
     assert {key: blob for key, blob in join.snapshot().items() if key == "m/pair"} == {"m/pair": None}
 
 

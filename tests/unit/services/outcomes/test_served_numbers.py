@@ -69,7 +69,7 @@ def test_classes_are_found_by_their_names_whatever_order_they_were_served_in() -
         ("weight", None, 0, None, None),
     )
     models = batch.column("model").to_pylist()
-    predicted, (numbers,) = served.columns(models, batch)
+    predicted, numbers = served.columns(models, batch)
     assert predicted == [2, 0, 1, 1, -1, -1, 0]
     assert numbers[0] == (0.1, 0.2, 0.7) and numbers[1] == (1.5, 1.5) and numbers[3] == ()
     assert numbers[2][:2] == (0.25, 0.75) and all(map(math.isnan, (numbers[2][2], *numbers[4], *numbers[5], *numbers[6])))
@@ -88,5 +88,5 @@ def test_classes_are_found_by_their_names_whatever_order_they_were_served_in() -
 
 def test_binary_models_alone_need_nothing() -> None:
     served = ServedNumbers(KnownClasses({"plain": Binary()}))
-    assert served.columns(["plain"], predictions(("plain", None, 1, None, None))) == ([1], [])
+    assert served.columns(["plain"], predictions(("plain", None, 1, None, None))) == ([1], [()])
     assert {column.null_count for column in served.outcome_columns([]).values()} == {0}
