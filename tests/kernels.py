@@ -11,6 +11,7 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 import onnx
+import pyarrow as pa
 from confluent_kafka import Producer
 from rich.console import Console
 
@@ -20,6 +21,8 @@ from tests.restarts import folded_with_restarts
 from tests.unit.tidemill.backtest.meters import LinearTrainer, application, files
 from tidemill.backtest.run import BacktestOptions, backtest
 from tidemill.services.cli.backtest_data import DataChoice
+from tidemill.services.features.domain import request_keys
+from tidemill.services.ingestion.domain.known_ids import KnownIds
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.detectors.cusum_mixture import CusumMixture
 from tidemill.shared.kafka import bulk_consume
@@ -35,6 +38,7 @@ from tidemill.shared.models.class_forest import ClassForest
 from tidemill.shared.models.export import lightgbm_to_onnx
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.models.signature import Column
+from tidemill.shared.statistics.interval_tracking import IntervalTracker
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,7 +50,9 @@ def main() -> None:
     explained_forests()
     calibrations()
     CusumMixture().update([0.0, 1.0] * 5_000)
+    IntervalTracker(-1.0, 1.0).update([0.0])
     keys()
+    known_requests()
     clients()
 
 
@@ -92,6 +98,18 @@ def keys() -> None:
     """Place a key on a partition, and draw whether its requests are a canary's."""
     partitions_of([b"key"], 2)
     hashes([b"key"], "0" * 64)
+
+
+def known_requests() -> None:
+    """Remember more ids of events than the first table holds, and the entities of a request."""
+    known = KnownIds("events", 1, bytes(16))
+    for begin in (0, 600):
+        known.remember(pa.array([str(i) for i in range(600)]), np.arange(begin, begin + 600))
+    known.give_back(np.full(1, -1))
+    table, ids, one = np.zeros((8, 5), np.int64), np.ones((1, 2), np.int64), np.zeros(1, np.int64)
+    request_keys._put(table, ids, one, one, np.zeros((1, 1), np.int64))
+    request_keys._move(table, np.zeros((16, 5), np.int64), 0)
+    request_keys._look_up(table, ids, one, one, 1, np.zeros((1, 1), np.int64))
 
 
 def clients() -> None:

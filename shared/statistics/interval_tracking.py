@@ -29,26 +29,32 @@ def _reaching(ring: Float64, seen: int, lower: float, upper: float, most: float)
 
 
 @numba.njit(cache=True)
-def _track(residuals: Float64, state: Float64, ring: Float64, seen: int, tail: float) -> tuple[Float64, NDArray[np.bool_]]:
-    """Bounds after each residual, shape (n, 2), and where they leapt, shape (n,).
+def _track(
+    residuals: Float64, state: Float64, ring: Float64, buffer: Float64, seen: int, tail: float, bounds: Float64, leapt: NDArray[np.bool_]
+) -> None:
+    """Fill `bounds` (n, 2) after each residual, and where they leapt, `leapt` (n,).
 
-    Written over are `state` (lower, upper, first deviation, debts) and `ring`.
+    Written over are `state` (lower, upper, first deviation, debts), `ring`, and `buffer`: at first what is in the ring, in ascending order, and room
+    for as many values as the ring has.
+
+    Sorting and searching NumPy's way would take ten times as long to compile as all the rest.
     """
     size = ring.size
-    ordered = np.sort(ring[: min(seen, size)])
-    buffer = np.empty(size)
-    held = ordered.size
-    buffer[:held] = ordered
-    bounds, leapt = np.empty((residuals.size, 2)), np.zeros(residuals.size, np.bool_)
+    held = min(seen, size)
     lower, upper, deviation, owed_below, owed_above = state[0], state[1], state[2], state[3], state[4]
     for row in range(residuals.size):
         value = residuals[row]
         if held == size:
-            gone = np.searchsorted(buffer, ring[seen % size])
-            buffer[gone : held - 1] = buffer[gone + 1 : held].copy()
             held -= 1
-        place = np.searchsorted(buffer[:held], value)
-        buffer[place + 1 : held + 1] = buffer[place:held].copy()
+            gone, place = ring[seen % size], 0
+            while buffer[place] < gone:
+                place += 1
+            for later in range(place, held):
+                buffer[later] = buffer[later + 1]
+        place = held
+        while place > 0 and buffer[place - 1] >= value:
+            buffer[place] = buffer[place - 1]
+            place -= 1
         buffer[place] = value
         held += 1
         ring[seen % size] = value
@@ -78,7 +84,6 @@ def _track(residuals: Float64, state: Float64, ring: Float64, seen: int, tail: f
                 lower, upper = min(max(lower, least), most), min(max(upper, least), most)
         bounds[row, 0], bounds[row, 1] = lower, upper
     state[0], state[1], state[2], state[3], state[4] = lower, upper, deviation, owed_below, owed_above
-    return bounds, leapt
 
 
 @dataclass(slots=True)
@@ -146,7 +151,11 @@ class IntervalTracker:
         values = np.asarray(residuals, np.float64)
         finite = np.isfinite(values)
         state, ring = np.array([self.lower, self.upper, self.deviation, *self.owed]), self.recent.copy()
-        moved, leapt = _track(values[finite], state, ring, self.seen, (1.0 - self.coverage) / 2.0)
+        # Zero has one sign here, so that equal residuals have no order.
+        known = values[finite] + 0.0
+        moved, leapt = np.empty((len(known), 2)), np.zeros(len(known), np.bool_)
+        ordered = np.concatenate((np.sort(ring[: self.seen]), np.zeros(max(0, len(ring) - self.seen))))
+        _track(known, state, ring, ordered, self.seen, (1.0 - self.coverage) / 2.0, moved, leapt)
         before = np.vstack([[self.lower, self.upper], moved])
         self.lower, self.upper, self.deviation, *owed = (float(value) for value in state)
         self.owed = owed[0], owed[1]
