@@ -8,6 +8,8 @@ import pyarrow as pa
 
 from tidemill.services.ingestion.domain.rejections import Rejection
 from tidemill.shared.application.plan import Plan, StreamPlan
+from tidemill.shared.application.view_version import versions_bytes
+from tidemill.shared.kinds.spelling import class_bytes
 from tidemill.shared.lake.names import QUARANTINE
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.log.errors import TransientError
@@ -33,15 +35,17 @@ class TopicSizes:
         self._plan = plan
         topics = plan.topics
         copies = [topics.journal, topics.duplicates, topics.late]
-        answers = [topics.predictions, topics.outcomes, *map(topics.checkpoint, ("ingestion", "features", "outcomes"))]
-        models = sum(len(name) for name in plan.models)
+        answers = [topics.predictions, topics.shadow_scores, topics.outcomes, *map(topics.checkpoint, ("ingestion", "features", "outcomes"))]
+        # An outcome and a shadow score have a probability by class twice.
+        models = sum(len(name) for name in plan.models) + 2 * max((class_bytes(one.kind.classes) for one in plan.models.values()), default=0)
         # Numbers of a vector have nine bytes and which branch of the union they are, texts that and their length.
         fixed = {topics.vectors: _FIXED_BYTES + 11 * len(plan.features), **dict.fromkeys(answers, _FIXED_BYTES + models)}
         needed = {topic: ROOM_BYTES + fixed.get(topic, _FIXED_BYTES) for topic in (*copies, topics.vectors, *answers)}
         self._room: dict[str, int] = {}
+        switch = ROOM_BYTES + _FIXED_BYTES + versions_bytes(plan.features)
+        require_room(topics.view_switches, _takes(broker, topics.view_switches), switch, "the versions of all features")
         for topic, needs in needed.items():
-            # One that is missing is the layout's to report, by the stage that works with it.
-            takes = DEFAULT_LIMIT_BYTES if broker is None or not broker.partitions(topic) else broker.max_message_bytes(topic)
+            takes = _takes(broker, topic)
             require_room(topic, takes, needs + _LEAST_BYTES, "what is there whatever the records are, and a kilobyte of them")
             self._room[topic] = takes - needs + (0 if topic in (topics.vectors, *answers) else _FIXED_BYTES)
         self._letter = letter_limit(plan, broker) if broker is not None else DEFAULT_LIMIT_BYTES
@@ -68,6 +72,11 @@ class TopicSizes:
         """What a text may weigh that names state (an entity, a reference row): it is the key of the state's entries."""
         takes = self._room[self._plan.topics.checkpoint("features")]
         return takes - min(PART_BYTES, takes // 2)
+
+
+def _takes(broker: Broker | None, topic: str) -> int:
+    """Return the greatest record of a topic; one that is missing is the layout's to report, by the stage that works with it."""
+    return DEFAULT_LIMIT_BYTES if broker is None or not broker.partitions(topic) else broker.max_message_bytes(topic)
 
 
 class Quarantine:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.shared.application.plan import ModelPlan
 from tidemill.shared.kinds.kind import words
+from tidemill.shared.kinds.spelling import MOST_CLASS_BYTES, class_bytes
 from tidemill.shared.lake.training_set import TrainingSet, numbered
 
 
@@ -17,7 +19,7 @@ def choices_of_classes(named: TrainingSet, known: Sequence[str], least: int) -> 
 
     A class is new from `least` labels on. Recipes are judged by fits that know only the past, so a class that came late cannot be part of each of
     them: the second choice are the classes that had as many labels in the first half of the history. Whoever finds too few rows with the first
-    takes it.
+    takes it. Where all together outgrow a record, those with the most labels are new.
 
     Parameters
     ----------
@@ -37,8 +39,8 @@ def choices_of_classes(named: TrainingSet, known: Sequence[str], least: int) -> 
     early = rows.filter(pc.and_(pc.less(rows.column("_request_time"), middle), pc.less(rows.column("_label_time"), middle)))
     choices = []
     for part in (rows, early):
-        new = sorted(name for name, count in _counts(part).items() if count >= least and name not in known)
-        choices.append((*known, *new))
+        new = [name for name, count in _counts(part).most_common() if count >= least and name not in known]
+        choices.append((*known, *sorted(_that_fit(new, MOST_CLASS_BYTES - class_bytes(known)))))
     counts = _counts(rows)
     if len(choices[0]) < 2:
         counted = words(tuple(f"{name} ({count})" for name, count in counts.most_common()))
@@ -62,6 +64,12 @@ def left_out(named: TrainingSet, classes: Sequence[str]) -> str:
     """Say which classes are none of those of a training, with the number of their labels; empty where there are none."""
     others = [(name, count) for name, count in _counts(named.rows).most_common() if name not in classes]
     return words(tuple(f"{name} ({count})" for name, count in others)) if others else ""
+
+
+def _that_fit(names: Sequence[str], room_bytes: int) -> Sequence[str]:
+    """Return the first names whose probabilities weigh no more than there is room for in a record."""
+    ends = accumulate(class_bytes([name]) for name in names)
+    return names[: sum(end <= room_bytes for end in ends)]
 
 
 def _counts(rows: pa.Table) -> Counter[str]:

@@ -16,7 +16,7 @@ from tidemill.shared.application.model import LEARNED, Model
 from tidemill.shared.application.plan import LabelPlan, declared_kind
 from tidemill.shared.kinds.kind import Kind, words
 from tidemill.shared.kinds.label_codes import LabelCodes, UnfitSpellingError
-from tidemill.shared.kinds.spelling import spelled
+from tidemill.shared.kinds.spelling import MOST_CLASS_BYTES, class_bytes, spelled
 
 Path_ = Sequence[str | int]
 _TYPES = {pa.string(): "a text", pa.bool_(): "a truth value", pa.int64(): "a whole number", pa.float64(): "a number"}
@@ -31,6 +31,11 @@ def check_kind(document: Document, path: Path_, model: Model) -> Kind:
         expected = "classes: learned, or the names of two or more classes, in an order that stays (kind: multiclass)"
         if len(model.classes) < 2:
             raise document.error((*path, "classes"), expected, f"only {model.classes[0]}" if model.classes else "no classes")
+        if (weighs := class_bytes(model.classes)) > MOST_CLASS_BYTES:
+            room = (
+                f"classes of at most {MOST_CLASS_BYTES:,} bytes together, names and ten bytes each: every outcome has a probability for each, twice"
+            )
+            raise document.error((*path, "classes"), room, f"{len(model.classes):,} classes of {weighs:,} bytes")
         for i, name in enumerate(model.classes):
             if name in model.classes[:i]:
                 raise document.error((*path, "classes", i), "each class once", f"{name} again")

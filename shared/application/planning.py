@@ -25,6 +25,7 @@ from tidemill.shared.application.stream_planning import StreamPlanner
 from tidemill.shared.application.topics import Topics
 from tidemill.shared.application.view_definition import VIEW_KINDS
 from tidemill.shared.application.view_planning import ViewPlanner
+from tidemill.shared.application.view_version import MOST_VERSIONS_BYTES, versions_bytes
 from tidemill.shared.avro.arrow_types import arrow_schema
 from tidemill.shared.log.topics import catalogue_topics
 
@@ -71,6 +72,7 @@ class _Planner:
             check_kind(self.document, ("models", name), model)
         views = self._views(streams)
         features = self._features(streams, views)
+        self._check_weight(features)
         models = {name: self._model(name, streams, views, features) for name in application.models}
         text = vector_schema(application.app, features)
         # From what is left out no record follows that others are made of.
@@ -147,6 +149,14 @@ class _Planner:
         """Every column some model may name: of the asking events, the reference rows, the views."""
         features: dict[str, FeaturePlan] = {}
         others: dict[str, pa.Field] = {}
+        twice: dict[str, str] = {}
+
+        def put(one: FeaturePlan) -> None:
+            # A column of several asking streams is one feature, which whichever asks fills.
+            before = features.get(one.name)
+            if before is not None and (before.column != one.column or before.origin != one.origin):
+                twice[one.name] = f"{_origin(before)} and {_origin(one)}"
+            features[one.name] = one
 
         def add(name: str, column: pa.Field, origin: Literal["event", "reference"], source: str) -> None:
             kind = feature_kind(column.type)
@@ -154,7 +164,7 @@ class _Planner:
             if kind is None:
                 others[name] = column
             else:
-                features[name] = FeaturePlan(name, "string" if kind == "string" else "double", origin, source, column.name)
+                put(FeaturePlan(name, "string" if kind == "string" else "double", origin, source, column.name))
 
         for ask in dict.fromkeys(model.ask for model in self.application.models.values()):
             for column in streams[ask].entry_arrow:
@@ -167,7 +177,7 @@ class _Planner:
                         add(f"{stream.name}__{column.name}", column, "reference", stream.name)
         for view in views:
             for aggregate in view.aggregates:
-                features[aggregate.feature] = FeaturePlan(aggregate.feature, "double", "view", view.name, aggregate.feature)
+                put(FeaturePlan(aggregate.feature, "double", "view", view.name, aggregate.feature))
         wanted: set[str] = set()
         for name, model in self.application.models.items():
             for i, pattern in enumerate(model.features):
@@ -182,8 +192,19 @@ class _Planner:
                     raise self.document.error(("models", name, "features", i), expected, f"{pattern}, {plain.type}")
                 if not self.matches[pattern]:
                     raise self.document.error(("models", name, "features", i), f"features among {', '.join(sorted(features))}", pattern)
+                if both := sorted(twice.keys() & self.matches[pattern]):
+                    expected = f"features with names of their own: {both[0]} would be {twice[both[0]]}"
+                    raise self.document.error(("models", name, "features", i), expected, pattern)
                 wanted.update(self.matches[pattern])
         return tuple(feature for name, feature in features.items() if name in wanted)
+
+    def _check_weight(self, features: Sequence[FeaturePlan]) -> None:
+        """Refuse more features than the record of a switch of views can name."""
+        if (weighs := versions_bytes(features)) > MOST_VERSIONS_BYTES:
+            most = (
+                f"features of all models of at most {MOST_VERSIONS_BYTES:,} bytes, their names and 19 each, which a switch of views has in one record"
+            )
+            raise self.document.error(("models",), most, f"{len(features):,} features of {weighs:,} bytes")
 
     @staticmethod
     def _of_envelope(feature: FeaturePlan, streams: Mapping[str, StreamPlan]) -> bool:
@@ -261,3 +282,8 @@ class _Planner:
                 f" label is a duplicate and dropped; give the labels an id of their own (streams.{stream.name}.event_id), or say corrections: first",
                 "last",
             )
+
+
+def _origin(feature: FeaturePlan) -> str:
+    """Say where a feature comes from."""
+    return f"the view {feature.source}'s" if feature.origin == "view" else f"{feature.column} of {feature.source}"

@@ -2,9 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tidemill.shared.application.plan import FeaturePlan, Plan, StreamPlan, ViewPlan
+
+MOST_VERSIONS_BYTES = 1_000_000
+"""What the versions of all features may weigh: the record that says from where on vectors follow them has all of them, and must fit its topic."""
+_DIGITS, _LENGTHS_BYTES = 16, 3
 
 
 def feature_versions(plan: Plan) -> Mapping[str, str]:
@@ -16,6 +20,11 @@ def feature_versions(plan: Plan) -> Mapping[str, str]:
     """
     views = {view.name: view for view in plan.views}
     return {feature.name: _digest(feature.name, feature.type, *_definition(plan, views, feature)) for feature in plan.features}
+
+
+def versions_bytes(features: Iterable[FeaturePlan]) -> int:
+    """Return what `feature_versions` weigh in a record at most: names in UTF-8, digests and the lengths of both."""
+    return sum(len(feature.name.encode()) + _DIGITS + _LENGTHS_BYTES for feature in features)
 
 
 def view_version(plan: Plan) -> str:
@@ -56,4 +65,4 @@ def _digest(*parts: str) -> str:
     made = hashlib.sha256()
     for part in parts:
         made.update(len(part.encode()).to_bytes(8, "big") + part.encode())
-    return made.hexdigest()[:16]
+    return made.hexdigest()[:_DIGITS]

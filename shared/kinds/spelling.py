@@ -1,6 +1,7 @@
 """How a value of a file or a record is written when it names a class."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -8,6 +9,18 @@ import pyarrow.compute as pc
 
 LONGEST_CLASS = 200
 """Characters of a class's name."""
+MOST_CLASS_BYTES = 128 << 10
+"""What the classes of a model may weigh: an outcome has a probability by class twice, as served and as a challenger said, and must fit its topic."""
+_PROBABILITY_BYTES = 10
+
+
+def class_bytes(classes: Iterable[str]) -> int:
+    """Return what a probability by class weighs in a record at most: names in UTF-8, and ten bytes each.
+
+    >>> class_bytes(("setosa", "Lilie"))
+    31
+    """
+    return sum(len(name.encode()) + _PROBABILITY_BYTES for name in classes)
 
 
 def spelled(value: Any) -> str:  # noqa: ANN401, RUF100 - whatever stands in the file

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import accumulate
 from typing import Any
 
 from tidemill.services.drift.domain.causes import action_of, cause_of
@@ -24,6 +25,7 @@ SYMPTOMS = frozenset({"loss", "quality", "prediction"})
 _FINER = {"column": 0, "view": 1, "stream": 2, "labels": 3, "model": 3}
 _OPEN_KEPT = 200
 _LEAST_COLUMNS = 3
+_SUBJECTS_BYTES, _LENGTH_BYTES = 512 << 10, 3
 
 
 class IncidentFold:
@@ -241,7 +243,7 @@ class IncidentFold:
                 "likely_cause": cause_of(incident.root, incident.kinds, subjects, incident.ended),
                 "action": action_of(fallback_share),
                 "decisions": [],
-                "subjects": subjects,
+                "subjects": _that_fit(subjects),
                 "kinds": incident.kinds,
                 "findings": incident.count,
                 "drift_ids": list(incident.findings),
@@ -251,3 +253,9 @@ class IncidentFold:
                 "detail": incident.details[-1] if len(incident.details) == 1 else f"{len(subjects)} subjects; first: {incident.details[0]}",
             },
         )
+
+
+def _that_fit(subjects: Sequence[str]) -> list[str]:
+    """Return the first subjects that half a record holds: an incident can concern thousands of features, or as many slices of them."""
+    ends = accumulate(len(subject.encode()) + _LENGTH_BYTES for subject in subjects)
+    return list(subjects[: sum(end <= _SUBJECTS_BYTES for end in ends)])

@@ -7,6 +7,8 @@ import pytest
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
 from tidemill.services.drift.domain.incidents import IncidentFold
 from tidemill.shared.application.lineage import Lineage
+from tidemill.shared.avro.messages import message_codec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
 
 DAY = 86_400_000
 
@@ -131,3 +133,13 @@ def test_a_restart_is_no_restart(cut: int) -> None:
         return said
 
     assert run(cut) == run(-1)
+
+
+def test_an_incident_of_thousands_of_features_fits_its_topic() -> None:
+    names = [f"{'long_name_' * 9}{number:04}" for number in range(9_990)]
+    lineage = {name: raw("orders", name) for name in names}
+    (record,) = IncidentFold("m", lineage).absorb([finding("feature", name) for name in names])
+    codec = message_codec(MemorySchemaRegistry(), "shop-incidents", "incident")
+    assert len(codec.encode(record.record())) < 600_000
+    told = record.fields["subjects"]
+    assert told == names[: len(told)] and len(told) > 5_000 and record.fields["detail"].startswith("9990 subjects")

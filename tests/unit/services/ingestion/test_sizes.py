@@ -147,11 +147,16 @@ class Chain:
         (folder / "order.avsc").write_text(json.dumps(NAMED))
         (folder / "name.avsc").write_text(json.dumps(NAMED))
         (folder / "app.yaml").write_text(FEATURES)
-        self.folder, self.plan, self.broker, self.registry = folder, load_plan(folder), MemoryBroker(), MemorySchemaRegistry()
+        self.folder, self.plan, self.broker, self.registry = folder, load_plan(folder), self.broker_with(limits), MemorySchemaRegistry()
+        self.broker.create_topics([TopicSpec(topic) for topic in self.plan.topics.raw])
+
+    @staticmethod
+    def broker_with(limits: dict[str, int]) -> MemoryBroker:
+        broker = MemoryBroker()
         for spec in catalogue_topics("shop", 1):
             limit = {"max.message.bytes": str(limits[spec.name])} if spec.name in limits else {}
-            self.broker.create_topics([TopicSpec(spec.name, spec.partitions, {**spec.config, **limit})])
-        self.broker.create_topics([TopicSpec(topic) for topic in self.plan.topics.raw])
+            broker.create_topics([TopicSpec(spec.name, spec.partitions, {**spec.config, **limit})])
+        return broker
 
     def runners(self) -> list[Runner]:
         quick = RunnerSettings(commit_interval_ms=1, idle_interval_ms=1, checkpoint_interval_ms=0, state_folder=self.folder / "state")
@@ -231,3 +236,17 @@ def test_a_letter_of_a_stage_behind_is_within_its_topic_too(tmp_path: Path) -> N
     chain.plan = load_plan(tmp_path)
     steps = chain.run([named(0, 1, 2, 30_000), named(1, 1, 1, 30_000)])
     assert (steps["shop-rejected"], steps["shop-outcomes"]) == (1, 1), "a label of 2 is none, and its letter holds no more than the topic takes"
+
+
+@pytest.mark.parametrize("small", ["outcomes", "shadow-scores"])
+def test_probabilities_by_class_and_versions_of_features_are_part_of_what_a_topic_has_to_take(tmp_path: Path, small: str) -> None:
+    chain = Chain(tmp_path, {f"shop-{small}": 40_000, "shop-view-switches": 1_700})
+    with pytest.raises(TopicMismatchError, match=r"shop-view-switches: .* \(the versions of all features\)"):
+        chain.runners()
+    classes = json.dumps([f"{i:0150}x" for i in range(200)])
+    several = f"kind: multiclass, classes: {classes}, ask: orders"
+    (tmp_path / "app.yaml").write_text(
+        FEATURES.replace("ask: orders", several).replace('value: "1"', "value: name").replace("default: 0.1", f"default: '{149 * '0'}0x'")
+    )
+    with pytest.raises(TopicMismatchError, match=rf"shop-{small}: expected a topic that takes records of 6\d,\d\d\d bytes"):
+        TopicSizes(load_plan(tmp_path), Chain.broker_with({f"shop-{small}": 40_000}))

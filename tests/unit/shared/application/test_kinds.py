@@ -101,6 +101,7 @@ def test_labels_are_what_is_declared(
         ({**THREE, "CLASSES": "[red]"}, "CLASSES", "found only red"),
         ({**THREE, "CLASSES": "[red, green, red]"}, "CLASSES", "each class once, found red again"),
         ({**THREE, "CLASSES": '[red, ""]'}, "CLASSES", "at least 1 character"),
+        ({**THREE, "CLASSES": f"[{', '.join(f'{i:0199}x' for i in range(700))}]"}, "CLASSES", "at most 131,072 bytes together"),
         ({"CLASSES": "[red, green]"}, "CLASSES", "no classes (kind: binary), or kind: multiclass, found classes: red, green"),
         ({"KIND": "ranking"}, "KIND", "'binary', 'multiclass' or 'regression'"),
         ({**THREE, "DEFAULT": "violet"}, "DEFAULT", "a class, or a probability for each (kind: multiclass): red, green, blue, found violet"),

@@ -191,3 +191,11 @@ def test_the_topology_is_not_part_of_what_an_application_is(tmp_path: Path) -> N
     after = load_plan(folder)
     assert (before.application.topology, after.application.topology) == ("fused", "separate")
     assert after.application_hash == before.application_hash
+
+
+def test_more_features_than_a_switch_of_views_can_name_are_refused(folder: Path) -> None:
+    schema = json.loads((folder / "schemas" / "weather.avsc").read_text())
+    schema["fields"] += [{"name": f"column_{i}_{'x' * 4_000}", "type": ["null", "double"], "default": None} for i in range(260)]
+    (folder / "schemas" / "weather.avsc").write_text(json.dumps(schema))
+    with pytest.raises(ApplicationError, match=r"features of all models of at most 1,000,000 bytes, .* found 3\d\d features of 1,\d\d\d,\d\d\d"):
+        load_plan(folder)
