@@ -224,6 +224,8 @@ class ControlTask(MergingTask):
         for run in released.runs():
             told.decide(self._policy.advance(run.payload["journal_time"] - 1))
             if run.topic == topics.found_incidents:
+                if run.payload["status"] == "resolved":
+                    self._policy.resolved(run.payload["model"], self._actions.causes(run.payload))
                 told.incidents.append(self._actions.incident(run.payload))
             else:
                 told.decide(self._stages.trial(run.payload) if run.topic == topics.trials else self._policy.finding(run.payload))

@@ -26,6 +26,7 @@ _PLAIN_S = 15.0
 _QUALITY_WINDOWS = 7
 _MAIN = ("auc", "mean_absolute_error", "accuracy")
 _HOUR_MS = 3_600_000
+_PUT_OFF = "; put off until "
 
 
 class Screen:
@@ -84,6 +85,7 @@ class Screen:
             ("incidents", incidents_text(seen)),
             ("models", f"{trained} trained, {broken}, {promotions} promoted, {refusals} refused"),
             *([("tried now", tried)] if (tried := tried_text(seen)) else []),
+            *([("put off", waits)] if (waits := put_off_text(seen)) else []),
             ("rejected", rejected_text(seen)),
             ("lag", lag_text(instant, seen, self._standstill.stages(seen, time.monotonic()))),
             ("last decision", escape(f"{decided[-1]['event']}: {decided[-1]['reason'][:110]}") if decided else "-"),
@@ -114,6 +116,19 @@ def tried_text(seen: RunState) -> str:
             share = "" if one.stage == "shadow" else f" with {one.share:.0%} of the requests"
             tried.append(f"{name}: {one.version} {words[one.stage]}{share} beside {champion.version}, since {instant_text(one.since_ms)[:10]}")
     return escape("; ".join(tried))
+
+
+def put_off_text(seen: RunState) -> str:
+    """Return which alarms wait for their training, until when and what stands in its way; empty where none does."""
+    waiting: dict[str, Mapping[str, object]] = {}
+    for one in seen.decisions:
+        if one["action"] == "train" and one["verdict"] == "requested":
+            waiting.pop(one["model"], None)
+        elif _PUT_OFF in one["reason"]:
+            waiting.setdefault(one["model"], one)
+    over = {cause for one in seen.newest_incidents() if one["status"] == "resolved" for cause in one["drift_ids"]}
+    told = [f"{model}: {str(one['reason']).split(' (')[0]}" for model, one in waiting.items() if one["cause"] not in over]
+    return escape("; ".join(told))
 
 
 def incidents_text(seen: RunState) -> str:

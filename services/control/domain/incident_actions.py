@@ -65,6 +65,11 @@ class IncidentActions:
         self._forget()
         return told
 
+    def causes(self, record: Mapping[str, Any]) -> set[str]:
+        """Return what is known of the findings of an incident: the last ones, and those that something was decided on."""
+        one = self._incidents.get(record["incident_id"])
+        return {*record["drift_ids"], *(decision["cause"] for decision in (one.decisions if one is not None else ()))}
+
     def decided(self, decision: Mapping[str, Any]) -> list[Record]:
         """Take a decision; what is to be said of incidents that last."""
         own: Record = {name: decision[name] for name in ("decision_id", "action", "verdict", "trigger", "reason", "version", "operator", "cause")}

@@ -1,11 +1,12 @@
 """Whether a training is worth asking for, and what operators want: a fold over findings, commands and journal time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tidemill.services.control.domain.decision import JournalPlace, decision
 from tidemill.shared.application.schedule import next_instant, schedule_words
+from tidemill.shared.avro.times import instant_text
 from tidemill.shared.commands.obeyed import ObeyedCommands
 
 _DAY_MS = 86_400_000
@@ -15,6 +16,8 @@ _LONGEST_ID = 200
 CARRIED_OUT = {"retrain": "train", **{name: name for name in ("roll_back", "promote", "step_back", "ab", "pin", "unpin")}}
 """Commands that the retraining worker carries out, and what control asks it for."""
 _COMMANDS = (*CARRIED_OUT, "pause", "resume")
+PUT_OFF = "put off until"
+"""What the reason of an alarm that waits says, with the instant from which on nothing stands in its way."""
 UNREADABLE, UNSIGNED = "unreadable", "unsigned"
 """Stand for the command of a record that is none; its reason says what is wrong with it."""
 _TRIGGERS = {"loss": "drift", "quality": "drift", "bootstrap": "bootstrap", "new_class": "new_class", "label_volume": "labels"}
@@ -90,7 +93,8 @@ class RetrainingDecisions:
     own record says, once it has ended: nothing is measured here, and the same records decide alike.
 
     An alarm that cool-down or a budget stands in the way of is put off: its training is asked for at the instant from which on nothing does, unless
-    another one is asked for before. The world has changed, and no further alarm tells so while it stays as it is. While paused nothing is put off.
+    another one is asked for before, or its incident is over by then. The world has changed, and no further alarm tells so while it stays as it is.
+    While paused nothing is put off.
 
     A command is obeyed once, however often it is sent (its id is remembered for 30 days of journal time, the last 10,000 of them): a roll-back
     that a client repeats must not go back twice. A copy of one that is forgotten is refused by the time it was issued at, so a signed command cannot
@@ -108,6 +112,12 @@ class RetrainingDecisions:
             return []
         at = JournalPlace(record["journal_time"], record["journal_partition"], record["journal_offset"])
         return [self._decide(model, trigger, record["drift_id"], at, f"{record['detector']}: {record['detail']}")]
+
+    def resolved(self, model: str, causes: Collection[str]) -> None:
+        """Forget an alarm that was put off where the incident that it belongs to, with these findings, is over: there is nothing left to follow."""
+        one = self._models.get(model)
+        if one is not None and one.put_off is not None and one.put_off.cause in causes:
+            one.put_off = None
 
     def trained(self, account: Mapping[str, Any]) -> None:
         """Take a record of a training; one that has ended says what it took."""
@@ -184,10 +194,10 @@ class RetrainingDecisions:
     def _decide(self, model: _Model, trigger: str, cause: str, at: JournalPlace, reason: str) -> dict[str, Any]:
         obstacle = _obstacle(model, at.time_ms)
         if obstacle is not None:
-            words = f"{obstacle} ({reason})"
             if trigger == "drift" and not model.paused:
-                model.put_off = model.put_off or _PutOff(cause, words, at.time_ms)
-            return _train(model, "skipped", trigger, cause, at, words)
+                model.put_off = model.put_off or _PutOff(cause, f"{obstacle} ({reason})", at.time_ms)
+                obstacle += f"; {PUT_OFF} {instant_text(_free(model) or at.time_ms)}"
+            return _train(model, "skipped", trigger, cause, at, f"{obstacle} ({reason})")
         self._remember(model, at.time_ms)
         return _train(model, "requested", trigger, cause, at, reason)
 

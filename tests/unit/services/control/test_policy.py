@@ -89,6 +89,8 @@ def test_an_alarm_in_the_cool_down_is_followed_at_its_end(restart: bool) -> None
     watched.finding(finding(1, "bootstrap", "info"))
     said = watched.finding(finding(2)) + watched.finding(finding(3))
     assert verdicts(said) == ["skipped", "skipped"] and watched.advance(6 * DAY - 1) == []
+    told = "put off until 1970-01-07T00:00:00.000Z (adwin: worse)"
+    assert [one["reason"].split("; ")[1] for one in said] == [told, told], "when it is followed, in words"
     if restart:
         state = json.loads(json.dumps(watched.snapshot()))
         watched = policy(cool_down=5 * DAY, schedule=10 * DAY, budget=9)
@@ -100,6 +102,16 @@ def test_an_alarm_in_the_cool_down_is_followed_at_its_end(restart: bool) -> None
     assert asked_at(watched.advance(30 * DAY)) == [("requested", "schedule", str(day * DAY), day) for day in (16, 26)], (
         "once, and the schedule counts on"
     )
+
+
+@pytest.mark.parametrize(("causes", "left"), [({"other"}, 1), ({"loss2", "other"}, 0), ({"loss3"}, 1)])
+def test_what_was_put_off_is_forgotten_where_its_incident_is_over_by_then(causes: set[str], left: int) -> None:
+    watched = policy(cool_down=5 * DAY)
+    for day in (1, 2, 3):
+        watched.finding(finding(day))
+    watched.resolved("m", causes)
+    watched.resolved("another model", causes)
+    assert len(watched.advance(40 * DAY)) == left
 
 
 def test_what_was_put_off_is_forgotten_where_another_training_is_asked_for_first() -> None:
@@ -132,7 +144,7 @@ def test_an_operators_pause_holds_what_was_put_off_and_puts_nothing_off() -> Non
     watched.command(pause | {"command_id": "r", "command": "resume"}, 10 * DAY)
     assert asked_at(watched.advance(20 * DAY)) == [("requested", "drift", "loss2", 10)]
     watched.command(pause | {"command_id": "q"}, 21 * DAY)
-    watched.finding(finding(22))
+    assert [one["reason"] for one in watched.finding(finding(22))] == ["paused (adwin: worse)"]
     watched.command(pause | {"command_id": "s", "command": "resume"}, 23 * DAY)
     assert watched.advance(90 * DAY) == []
 

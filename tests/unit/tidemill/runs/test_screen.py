@@ -1,14 +1,16 @@
 """The live screen says what is tried beside which champion, and what the first prediction waits for."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from tidemill.runs.screen import Screen, tried_text
+from tidemill.runs.screen import Screen, put_off_text, tried_text
 from tidemill.runs.watch import RunState
+from tidemill.services.control.domain.policy import Policy, RetrainingDecisions
 from tidemill.shared.runner.progress import Progress
 
 DAY = 86_400_000
@@ -47,3 +49,24 @@ def test_a_run_with_a_prediction_says_how_well_it_serves() -> None:
     shown = io.StringIO()
     Screen(2_000, Console(file=shown, width=400)).update(DAY, 1_258, RunState(progress={("scoring", 0): Progress("scoring", 0, covered_time=DAY)}))
     assert "quality, last days -" in shown.getvalue() and "waiting" not in shown.getvalue()
+
+
+def test_an_alarm_that_waits_is_shown_with_its_instant_and_why_until_it_is_followed_or_over() -> None:
+    control = RetrainingDecisions([Policy("fraud", 5 * DAY, None, 9)])
+
+    def alarm(day: int) -> list[dict[str, Any]]:
+        found = {"drift_id": f"d{day}", "model": "fraud", "kind": "loss", "severity": "alarm", "detector": "adwin", "detail": "worse"}
+        return control.finding({**found, "journal_time": day * DAY, "journal_partition": 0, "journal_offset": 0})
+
+    seen = RunState(decisions=alarm(1))
+    assert put_off_text(seen) == ""
+    seen.decisions += alarm(2) + alarm(3)
+    words = "fraud: cool-down: 24 h after the last request; put off until 1970-01-07T00:00:00.000Z"
+    assert put_off_text(seen) == words
+    shown = io.StringIO()
+    Screen(2_000, Console(file=shown, width=400)).update(DAY, 0, replace(seen, progress={("scoring", 0): Progress("scoring", 0, covered_time=DAY)}))
+    assert f"put off {words}" in shown.getvalue()
+    over = {"incident_id": "i", "status": "resolved", "severity": "alarm", "drift_ids": ["d2", "d3"]}
+    assert put_off_text(replace(seen, incidents=[over])) == ""
+    seen.decisions += control.advance(6 * DAY)
+    assert put_off_text(seen) == "", "it was followed"
