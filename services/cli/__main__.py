@@ -27,9 +27,9 @@ from tidemill.services.cli.plan import plan
 from tidemill.services.cli.reproduce import reproduce
 from tidemill.services.cli.resume import resume
 from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
-from tidemill.services.cli.text_guard import strange_bytes
 from tidemill.services.cli.trace import trace
 from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.text_guard import strange_bytes
 from tidemill.shared.version import CODE_VERSION
 
 app = typer.Typer(

@@ -1,6 +1,7 @@
 """Run the gateway: ``python -m tidemill.services.gateway``."""
 
 import logging
+import os
 import socket
 import sys
 
@@ -26,6 +27,7 @@ from tidemill.shared.observability.logging import configure_logging
 from tidemill.shared.observability.redaction import redacted, secrets_of
 from tidemill.shared.observability.settings_problem import settings_problem
 from tidemill.shared.online_store.redis_reader import RedisFeatureReader
+from tidemill.shared.text_guard import strange_bytes
 
 MISCONFIGURED = 2
 log = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     """Serve until a signal; 2 when settings, tokens or application are wrong."""
+    if (strange := strange_bytes((), os.environ)) is not None:
+        return _misconfigured(strange)
     try:
         settings = GatewaySettings()  # type: ignore[call-arg, unused-ignore]  # from the environment
         tokens = read_tokens(settings.gateway)

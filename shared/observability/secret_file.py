@@ -5,6 +5,8 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from tidemill.shared.regular_file import regular_file
+
 _OWNER_ONLY = 0o600
 
 
@@ -22,6 +24,8 @@ def secret_file(path: Path, make: Callable[[], str] = random_secret) -> str:
     ------
     ValueError
         The file is empty: somebody else has made it.
+    OSError
+        It cannot be read, or is a pipe or a device.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +41,7 @@ def secret_file(path: Path, make: Callable[[], str] = random_secret) -> str:
             pass
         finally:
             part.unlink(missing_ok=True)
-    secret = path.read_text(encoding="utf-8").strip()
+    secret = regular_file(path).read_text(encoding="utf-8").strip()
     if not secret:
         raise ValueError(f"{path}: expected a secret, found an empty file; remove it, and a new one is made")
     return secret

@@ -31,8 +31,10 @@ from tidemill.shared.observability.settings import ServiceSettings
 from tidemill.shared.observability.settings_problem import settings_problem
 from tidemill.shared.observability.stall import StallGuard, leave
 from tidemill.shared.rare_collections import THRESHOLDS
+from tidemill.shared.regular_file import regular_file
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.service.starting import once_it_answers
+from tidemill.shared.text_guard import strange_bytes
 from tidemill.shared.without_blas import leave_out_blas
 
 STOPPED, CRASHED, MISCONFIGURED = 0, 1, 2
@@ -119,16 +121,20 @@ def run_process(
     check
         Raises ValueError for settings that the service cannot work with.
     """
+    if (strange := strange_bytes((), os.environ)) is not None:
+        return _misconfigured(name, strange)
     try:
         settings = settings_type()
         application = load_application(settings.application)
+        if settings.commands.key is None and settings.commands.key_file.exists():
+            regular_file(settings.commands.key_file)
         if check is not None:
             check(settings)
     except ValidationError as problem:
         return _misconfigured(name, settings_problem(problem))
     except SettingsError as problem:
         return _misconfigured(name, f"TIDEMILL_*: expected JSON in the variable of a group of settings, came something else ({problem})")
-    except (ApplicationError, ValueError) as problem:
+    except (ApplicationError, ValueError, OSError) as problem:
         return _misconfigured(name, redacted(str(problem)))
     configure_logging(name, settings.instance, settings.log_level, secrets=secrets_of(settings))
     stop = stop_on_signals()

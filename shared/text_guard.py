@@ -1,4 +1,4 @@
-"""What a command is called with has to be text: a shell and a file system take any bytes; YAML, Kafka and the archive do not."""
+"""What a command or a service is called with has to be text: a shell and a file system take any bytes; YAML, Kafka and the archive do not."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
