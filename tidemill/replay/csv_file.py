@@ -14,6 +14,9 @@ from tidemill.replay.file_rows import DataSetError, FileRows, not_utf8, open_tex
 
 _LONGEST_FIELD = 2**31 - 1
 _BLOCK_BYTES = 1 << 20
+LONGEST_ROW_BYTES = 64 << 20
+"""Of a row in CSV, which Arrow reads as part of one block."""
+_STRADDLES = "straddling object"
 _REPLACED = "\ufffd"
 
 
@@ -42,7 +45,8 @@ def read_csv(file: Path, nulls: Sequence[str], dialect: CsvDialect = _PLAIN) -> 
     Raises
     ------
     DataSetError
-        No header, two columns of one name, a row with more or fewer values, a quote that is not closed, text that is not UTF-8; names the line.
+        No header, two columns of one name, a row with more or fewer values, a quote that is not closed, text that is not UTF-8, a row of more than
+        64 MB; names the line.
     """
     header = _header(file, dialect)
     options = pyarrow.csv.ConvertOptions(
@@ -50,11 +54,7 @@ def read_csv(file: Path, nulls: Sequence[str], dialect: CsvDialect = _PLAIN) -> 
     )
     try:
         _check_quotes(file, dialect)
-        with open_text(file, "CSV", dialect.encoding) as source:
-            # Threads that Arrow has just started abort a process that ends at once, as one with a file to refuse does.
-            alone = pyarrow.csv.ReadOptions(use_threads=False, skip_rows=dialect.lines_before)
-            parse = pyarrow.csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
-            table = pyarrow.csv.read_csv(source, alone, parse_options=parse, convert_options=options)
+        table = _table(file, dialect, options)
     except (OSError, EOFError) as error:
         # Arrow's own errors are none of these: the file cannot be read at all.
         raise DataSetError(f"{file}: expected CSV: {error}") from error
@@ -63,8 +63,32 @@ def read_csv(file: Path, nulls: Sequence[str], dialect: CsvDialect = _PLAIN) -> 
             # A header whose line does not end, which Arrow takes for no block of a file at all.
             return FileRows(pa.table({name: pa.array([], pa.string()) for name in header}), lambda row: f"{file}:{row}")
         strange = not_utf8(file) if dialect.encoding == "utf-8" else None
+        if strange is None and _STRADDLES in str(error):
+            strange = _endless(file, dialect)
         raise strange or _ragged(file, len(header), dialect) or DataSetError(f"{file}: expected CSV: {error}") from error
     return FileRows(table, lambda row: f"{file}:{_line(file, row, dialect)}")
+
+
+def _table(file: Path, dialect: CsvDialect, options: pyarrow.csv.ConvertOptions) -> pa.Table:
+    """Return the rows as Arrow reads them: in small blocks, or if some row is longer than one, in blocks of the longest row."""
+    parse = pyarrow.csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
+    for block_bytes in (_BLOCK_BYTES, LONGEST_ROW_BYTES):
+        # Threads that Arrow has just started abort a process that ends at once, as one with a file to refuse does.
+        alone = pyarrow.csv.ReadOptions(use_threads=False, skip_rows=dialect.lines_before, block_size=block_bytes)
+        try:
+            with open_text(file, "CSV", dialect.encoding) as source:
+                return pyarrow.csv.read_csv(source, alone, parse_options=parse, convert_options=options)
+        except pa.ArrowInvalid as error:
+            if _STRADDLES not in str(error) or block_bytes == LONGEST_ROW_BYTES:
+                raise
+    raise AssertionError("the last block size returns or raises")
+
+
+def _endless(file: Path, dialect: CsvDialect) -> DataSetError | None:
+    for number, record in records_of(file, dialect):
+        if (size := sum(len(value.encode()) + 1 for value in record)) > LONGEST_ROW_BYTES:
+            return DataSetError(f"{file}:{number}: expected a row of at most {LONGEST_ROW_BYTES:,} bytes, found one of {size:,}")
+    return None
 
 
 def _header(file: Path, dialect: CsvDialect) -> list[str]:

@@ -32,7 +32,9 @@ from tidemill.services.ingestion.domain.core import FARTHEST_AHEAD_MS
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
+from tidemill.shared.log.broker import Broker
 from tidemill.shared.observability.settings import KafkaSettings
+from tidemill.shared.runner.letter_size import ROOM_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +119,19 @@ def replay_run(application: Path, options: ReplayOptions, environment: Mapping[s
         if missing := [topic for topic in (*plan.topics.raw, plan.topics.journal) if not broker.partitions(topic)]:
             raise InstanceError(f"expected the topic {missing[0]} at {kafka.bootstrap_servers}, found none: is {plan.application.app} running?")
         registry = ConfluentSchemaRegistry(instance.addresses[VARIABLES[1]])
-        return _publish(plan, kafka, registry, feeds_of(plan, registry, tables), options, None, console)
+        return _publish(plan, kafka, registry, feeds_of(plan, registry, tables, most_bytes(plan, broker)), options, None, console)
     folder = options.folder or Path(".tidemill/replay") / f"{plan.application.app}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
     console.print("Starting servers and services ...")
     with running_application(application, plan, folder, clock, servers=options.servers) as run:
         registry = ConfluentSchemaRegistry(run.infrastructure.registry_url)
         kafka = settings.kafka_at(run.infrastructure.bootstrap_servers)
-        return _publish(plan, kafka, registry, feeds_of(plan, registry, tables), options, run.supervisor, console, folder)
+        feeds = feeds_of(plan, registry, tables, most_bytes(plan, connect(kafka)))
+        return _publish(plan, kafka, registry, feeds, options, run.supervisor, console, folder)
+
+
+def most_bytes(plan: Plan, broker: Broker) -> int:
+    """Return what a record may weigh with its key on every raw topic."""
+    return min(broker.max_message_bytes(topic) for topic in plan.topics.raw) - ROOM_BYTES
 
 
 def _farthest_ms() -> int:
