@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tidemill.shared.dead_letters.reading import DeadLetterOffice
     from tidemill.shared.log.broker import Broker
 
-_CUT = 100
+_CUT, _PLACES_TOLD = 100, 5
 app = typer.Typer(help="Dead letters: list, show, replay, export.", no_args_is_help=True)
 Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only of this reason (several: again).")]
 Streams = Annotated[list[str] | None, typer.Option("--stream", help="Only of this stream (several: again).")]
@@ -123,16 +123,20 @@ def export(
     if file.exists():
         raise typer.BadParameter(f"expected a file that does not exist yet, {file} does", param_hint="FILE")
     selection, count, missing = _selection(reason, stream, since, until, None), 0, 0
-    part = file.with_name(f"{file.name}.part")
-    with _desk(application, run, stream) as desk:
-        office = _office(desk, selection)
-        with part.open("w", encoding="utf-8") as out:
-            for letter in office.letters(selection):
-                shown = whole(letter, desk.originals)
-                out.write(json.dumps(shown) + "\n")
-                count += 1
-                missing += "original_missing" in shown
-    part.rename(file)
+    # Its name is short, whatever the file's is.
+    part = file.with_name(f".{os.getpid()}.part")
+    try:
+        with _desk(application, run, stream) as desk:
+            office = _office(desk, selection)
+            with part.open("w", encoding="utf-8") as out:
+                for letter in office.letters(selection):
+                    shown = whole(letter, desk.originals)
+                    out.write(json.dumps(shown) + "\n")
+                    count += 1
+                    missing += "original_missing" in shown
+            part.rename(file)
+    finally:
+        part.unlink(missing_ok=True)
     console.print(f"{count:,} dead letters in {file}", highlight=False)
     if missing:
         errors.print(f"{missing:,} of them have only the beginning of their original: the whole was not found", markup=False, highlight=False)
@@ -158,7 +162,7 @@ def replay(
     that is refused again is a new dead letter.
 
     Exits with 1 when some of them cannot be replayed (it says why), with 2 when nothing was selected, or when no dead letter has a reason that was
-    asked for.
+    asked for, or stands at a place that was named.
     """
     from tidemill.shared.dead_letters.replaying import DeadLetterReplay
 
@@ -166,7 +170,8 @@ def replay(
     if selection == Selection() and not all_:
         raise typer.BadParameter("name places, --reason, --stream, --since or --until, or say --all")
     with _desk(application, run, stream) as desk:
-        _office(desk, selection)
+        office = _office(desk, selection)
+        _all_there(office, selection)
         result = DeadLetterReplay(desk.plan, desk.broker, desk.registry, desk.originals, desk.on_replay_clock).run(selection)
     console.print(f"{result.replayed:,} replayed, {result.already:,} had been before, {len(result.refused):,} cannot be", highlight=False)
     for why, count in Counter(why for _, why in result.refused).most_common():
@@ -232,8 +237,20 @@ def _office(desk: _Desk, selection: Selection) -> "DeadLetterOffice":
     return office
 
 
+def _all_there(office: "DeadLetterOffice", selection: Selection) -> None:
+    """Exit with 2 where a place was named at which no dead letter stands."""
+    if absent := selection.places - {letter.place for letter in office.letters(Selection(places=selection.places))} if selection.places else ():
+        some = ", ".join(map(str, sorted(absent)[:_PLACES_TOLD]))
+        more = f" and {len(absent) - _PLACES_TOLD:,} more" if len(absent) > _PLACES_TOLD else ""
+        errors.print(f"expected dead letters at {some}{more}, found none: nothing was replayed", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2)
+
+
 def _instant(text: str) -> int:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"expected a time in ISO 8601, such as 2013-01-31T08:00:00Z, got {text!r}") from error
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
 
 

@@ -1,6 +1,7 @@
 """Files that commands write where their users say: looked at before the work begins."""
 
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import typer
 
@@ -22,6 +23,9 @@ def output_file(path: Path | None) -> Path | None:
             what = "a folder" if path.is_dir() else "no file but a device or a pipe, which would be replaced"
             raise typer.BadParameter(f"expected a file to write, {path} is {what}")
         path.parent.mkdir(parents=True, exist_ok=True)
+        # A folder may be one where nobody writes, whatever its permissions say: on a disk that is read only, or in /proc.
+        with TemporaryFile(dir=path.parent):
+            pass
     except OSError as problem:
         raise typer.BadParameter(f"expected a file that can be written, found {path}: {problem.strerror}") from problem
     return path

@@ -57,6 +57,7 @@ def failures() -> Iterator[None]:
     from tidemill.runs.settings import SettingsError
     from tidemill.runs.supervisor import ServiceFailed
     from tidemill.shared.log.broker import BrokerUnreachableError, FencedError
+    from tidemill.shared.log.errors import TransientError
     from tidemill.shared.models.artifacts import ArtifactError as ModelArtifactError
     from tidemill.shared.observability.redaction import redacted
 
@@ -74,6 +75,7 @@ def failures() -> Iterator[None]:
         ServerArchiveError,
         ModelArtifactError,
         BrokerUnreachableError,
+        TransientError,
     ) as problem:
         errors.print(redacted(str(problem)), markup=False, soft_wrap=True)
         raise typer.Exit(1) from problem

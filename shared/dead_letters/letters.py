@@ -7,6 +7,9 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from tidemill.shared.avro.times import instant_text
+from tidemill.shared.short_text import short_text
+
+_LONGEST_PLACE = 40
 
 
 class LetterSource(NamedTuple):
@@ -33,8 +36,8 @@ class LetterPlace(NamedTuple):
     def parse(cls, text: str) -> "LetterPlace":
         """Read what `str` writes; ValueError."""
         partition, _, offset = text.partition(":")
-        if not (partition.isdecimal() and offset.isdecimal()):
-            raise ValueError(f"expected the place of a dead letter as PARTITION:OFFSET, got {text!r}")
+        if not (partition.isdecimal() and offset.isdecimal() and len(text) <= _LONGEST_PLACE):
+            raise ValueError(f"expected the place of a dead letter as PARTITION:OFFSET, got {short_text(text, _LONGEST_PLACE)!r}")
         return cls(int(partition), int(offset))
 
 

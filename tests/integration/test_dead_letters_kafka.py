@@ -76,3 +76,8 @@ def test_two_replays_at_once_and_a_third_publish_every_original_once(infrastruct
     why = command("list", "--reason", "expectations", exits=2)
     assert "no dead letter has the reason expectations (did you mean expectation?)" in why, why
     assert json.loads(command("show", exported[0]["place"]))["reason"] == "expectation"
+    assert "expected dead letters at 7:1, found none" in command("replay", exported[0]["place"], "7:1", exits=2)
+    assert "expected a dead letter at 0:999999999, found none" in command("show", "0:999999999", exits=2)
+    named = tmp_path / ("long" * 62 + ".jsonl")
+    command("export", str(named), "--reason", "expectation", "--since", "2013-01-17T12:00:01.695Z")
+    assert len(named.read_text().splitlines()) == 5 and not list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*.part"))

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from tidemill.services.cli.__main__ import app, main
 from tidemill.services.cli.output_file import output_file, output_folder
 from tidemill.services.cli.terminal import failures
-from tidemill.services.cli.text_guard import strange_bytes
 from tidemill.shared.log.broker import FencedError
+from tidemill.shared.text_guard import strange_bytes
 
 PAYMENTS = Path(__file__).parents[4] / "examples" / "payments"
 UNREADABLE = Path("/proc/self/mem")
@@ -82,6 +82,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> No
         (taken / "report", "File exists"),
         (tmp_path / ("x" * 300), "File name too long"),
         (Path("/proc/none/report"), "No such file or directory"),
+        (Path("/proc/report"), "No such file or directory"),
     ]:
         with pytest.raises(typer.BadParameter, match=words):
             output_file(path)
@@ -136,3 +137,30 @@ def test_dead_letters_of_a_stream_that_the_application_has_not_are_a_word_and_no
     words = ["dead-letters", command[0], str(PAYMENTS), *command[1:], "--stream", "payment"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2 and "expected streams of the application" in result.output and "got payment" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["list", PAYMENTS, "--since", "yesterday"], "expected a time in ISO 8601, such as 2013-01-31T08:00:00Z, got 'yesterday'"),
+        (["list", PAYMENTS, "--until", ""], "expected a time in ISO 8601"),
+        (["list", PAYMENTS, "--since", "2014-01-01", "--until", "2013-01-01"], "expected since before until"),
+        (["list", PAYMENTS, "--limit", "0"], "greater than or equal to 1"),
+        (["show", PAYMENTS, "here"], "expected the place of a dead letter as PARTITION:OFFSET, got 'here'"),
+        (["show", PAYMENTS, f"0:{'9' * 5_000}"], "expected the place of a dead letter as PARTITION:OFFSET, got '0:9"),
+        (["replay", PAYMENTS], "or say --all"),
+        (["replay", PAYMENTS, "0:-1"], "expected the place of a dead letter"),
+        (["export", PAYMENTS, PAYMENTS], "is a folder"),
+        (["export", PAYMENTS, PAYMENTS / "app.yaml"], "expected a file that does not exist yet"),
+        (["export", PAYMENTS, "/dev/null"], "a device or a pipe"),
+        (["export", PAYMENTS, "/proc/letters"], "expected a file that can be written"),
+        (["export", PAYMENTS, PAYMENTS / "app.yaml" / "letters"], "expected a file that can be written"),
+        (["list", PAYMENTS, "--run", "/dev/null"], "expected a run in /dev/null, found none"),
+        (["list", PAYMENTS, "--run", "nowhere"], "expected a run in nowhere, found none"),
+        (["list", PAYMENTS / "app.yaml"], "is a file"),
+    ],
+)
+def test_odd_arguments_of_dead_letters_are_refused_in_words(words: list[str | Path], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    result = CliRunner().invoke(app, ["dead-letters", *map(str, words)])
+    assert result.exit_code == 2 and says in " ".join(result.output.split()), result.output
