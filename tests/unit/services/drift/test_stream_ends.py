@@ -64,6 +64,12 @@ def test_any_portions_and_restarts_say_the_same(tmp_path: Path) -> None:
     assert pipeline.run(4) == said and pipeline.run(5, restarts=(9, 15, 20), snapshot_every=3) == said
 
 
+def test_a_restart_while_a_stream_has_ended_forgets_it_not(tmp_path: Path) -> None:
+    """Forgotten, what had ended by the last snapshot counts as failed from then on."""
+    pipeline = Pipeline(shop(tmp_path), with_a_gap("all"))
+    assert pipeline.run(0, restarts=tuple(range(8, 16))) == pipeline.run(0)
+
+
 def weather_ends(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
     """The weather has ended with its data set; the orders go on for days."""
     rows.columns["temp"][after] = np.nan
