@@ -26,8 +26,7 @@ class EventKey:
     def __init__(self, stream: StreamPlan) -> None:
         self._name, self._is_change = stream.key, stream.envelope is not None
         self.is_derived = stream.key not in stream.user_arrow.names
-        # A change of Debezium would first have to be read as Kafka Connect writes it, which ingestion does.
-        self._derived = DerivedKey(stream) if self.is_derived and not self._is_change else None
+        self._derived = DerivedKey(stream) if self.is_derived else None
         self._kind = stream.entry_arrow.field(stream.key).type
         self._is_uuid = leaf_type(stream.entry_schema, stream.key).logical == "uuid"
 
@@ -43,12 +42,7 @@ class EventKey:
             raise ValueError(f"expected one JSON object, got {type(event).__name__}")
         given = self._given(changed_row(event) if self._is_change else event)
         if given is None:
-            way_out = (
-                ", which ingestion derives of a change; publish to Kafka with it as the record's key"
-                if self.is_derived
-                else ", which is missing or null"
-            )
-            raise ValueError(f"expected the partition key {self._name}{way_out}")
+            raise ValueError(f"expected the partition key {self._name}, which is missing or null")
         if self._is_change and isinstance(given, str) and pa.types.is_decimal(self._kind):
             raise ValueError(f"partition key {self._name}: expected a number, got a text, which may be base64; publish the change to Kafka")
         try:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.services.ingestion.connect_json import DebeziumJsonDecoder
+from tidemill.shared.application.connect_json import DebeziumJsonDecoder
 from tidemill.shared.application.debezium import EnvelopePlan
 from tidemill.shared.avro.columns import ColumnDecoder, DecodedColumns
 from tidemill.shared.avro.connect_types import with_logical_types

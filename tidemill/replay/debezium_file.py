@@ -12,9 +12,9 @@ from tidemill.replay.feed import StreamTable
 from tidemill.replay.file_columns import time_column
 from tidemill.replay.file_rows import DataSetError, not_utf8
 from tidemill.replay.json_file import lines_of
-from tidemill.services.ingestion.connect_json import DebeziumJsonDecoder
-from tidemill.services.ingestion.domain.debezium import Unwrapper
+from tidemill.shared.application.connect_json import DebeziumJsonDecoder
 from tidemill.shared.application.debezium import SOURCE_TS, TS, EnvelopePlan
+from tidemill.shared.application.debezium_rows import ChangedRows
 from tidemill.shared.application.plan import StreamPlan
 from tidemill.shared.avro.arrow_types import int64_ms
 from tidemill.shared.avro.times import CellError
@@ -58,7 +58,7 @@ def read_debezium(
             messages.append(None if parsed is None else content)
             places.append(place)
     nullable = pa.schema([field.with_nullable(True) for field in decoder.arrow])
-    columns, _ = Unwrapper(stream, envelope).columns(pa.RecordBatch.from_pylist(rows, schema=nullable))
+    columns, _ = ChangedRows(stream.user_arrow, envelope).columns(pa.RecordBatch.from_pylist(rows, schema=nullable))
     table = pa.table([columns[field.name] for field in stream.user_arrow], names=stream.user_arrow.names)
     times = _available(stream, table, known, available_format, places, available)
     return StreamTable(table, times, lambda row: places[row], messages)

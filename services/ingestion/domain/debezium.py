@@ -9,13 +9,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.services.ingestion.domain.raw import SKIPPED, RecordVerdict
-from tidemill.shared.application.debezium import ID, OP, PREFIX, TS, EnvelopePlan
+from tidemill.shared.application.debezium import ID, EnvelopePlan
+from tidemill.shared.application.debezium_rows import DELETE, ChangedRows
 from tidemill.shared.application.plan import StreamPlan
 from tidemill.shared.avro.columns import DecodedColumns
-from tidemill.shared.avro.key_text import key_texts
 from tidemill.shared.log.errors import InvalidRecord
 
-_EVENTS, _DELETE, _UPDATE = ("c", "r", "u", "d"), "d", "u"
+_EVENTS, _UPDATE = ("c", "r", "u", DELETE), "u"
 _UNAVAILABLE = "__debezium_unavailable_value"
 _OTHERS = {
     "t": ("truncate", "op t: the table was emptied (TRUNCATE), which names no row; set skipped.operations to t in the connector, or delete by row"),
@@ -51,11 +51,11 @@ class Unwrapper:
 
     def __init__(self, stream: StreamPlan, envelope: EnvelopePlan) -> None:
         self._envelope = envelope
+        self._rows = ChangedRows(stream.user_arrow, envelope)
         self._arrow = stream.user_arrow
         self._is_reference, self._key = stream.is_reference, stream.key
-        own = [field for field in self._arrow if not field.name.startswith(f"{PREFIX}.")]
-        self._columns = [field.name for field in own]
-        self._required = [field.name for field in own if not field.nullable]
+        self._columns = self._rows.names
+        self._required = [field.name for field in self._arrow if field.name in self._columns and not field.nullable]
 
     def unwrap(self, decoded: DecodedColumns, tombstones: NDArray[np.bool_]) -> RowChanges:
         """Sort messages into rows, deletions, what is skipped and what is refused; `tombstones` says which have no value, shape (n,)."""
@@ -63,7 +63,7 @@ class Unwrapper:
         wire, place = decoded.batch, decoded.rows
         n = wire.num_rows
         operations = wire.column("op").to_numpy(zero_copy_only=False)
-        deleted, updated = operations == _DELETE, operations == _UPDATE
+        deleted, updated = operations == DELETE, operations == _UPDATE
         refusals: dict[int, RecordVerdict] = {}
         for i in np.flatnonzero(~np.isin(operations, _EVENTS)).tolist():
             op = str(operations[i])
@@ -76,7 +76,7 @@ class Unwrapper:
                     skipped |= mask
                 elif fate == "reject":
                     _refuse(refusals, mask, "unexpected_operation", f"expected no {what} of a row ({what}s: reject)")
-        columns, unreadable = self.columns(wire)
+        columns, unreadable = self._rows.columns(wire)
         for name, bad in unreadable.items():
             detail = f"{name}: expected a time in ISO 8601 with an offset, such as 2024-01-15T12:30:45.123456Z"
             _refuse(refusals, bad & ~skipped, "undecodable", detail)
@@ -91,28 +91,6 @@ class Unwrapper:
         batch = pa.RecordBatch.from_arrays([columns[field.name].take(chosen) for field in self._arrow], schema=self._arrow)
         rows = replace(decoded, batch=batch, rows=place[keep], errors=sorted(errors, key=lambda error: error.index))
         return RowChanges(rows, (deleted & self._is_reference)[keep], flags)
-
-    def columns(self, wire: pa.RecordBatch) -> tuple[dict[str, pa.Array], Mapping[str, NDArray[np.bool_]]]:
-        """Return every column of the stream for every message, whatever becomes of it, and where texts that are to be times are none."""
-        deleted = wire.column("op").to_numpy(zero_copy_only=False) == _DELETE
-        some_deleted = bool(deleted.any())
-        columns: dict[str, pa.Array] = {}
-        for name in self._columns:
-            column = wire.column(f"after.{name}")
-            if some_deleted and self._envelope.reads_before:
-                both = pa.concat_arrays([column, wire.column(f"before.{name}")])
-                column = both.take(pa.array(np.arange(len(column)) + len(column) * deleted))
-            columns[name] = column
-        columns[OP], columns[TS] = wire.column("op"), wire.column("ts_ms")
-        for name in wire.schema.names:
-            if name.startswith("source."):
-                columns[f"{PREFIX}.{name}"] = wire.column(name)
-        unreadable = {}
-        for name in sorted(self._envelope.instants):
-            columns[name], unreadable[name] = instants(columns[name])
-        if self._envelope.primary_key:
-            columns[ID] = self._identity(columns, wire)
-        return columns, unreadable
 
     def _judge(
         self, columns: dict[str, pa.Array], wire: pa.RecordBatch, deleted: NDArray[np.bool_], updated: NDArray[np.bool_], skipped: NDArray[np.bool_],
@@ -147,43 +125,6 @@ class Unwrapper:
                 f" {', '.join(self._envelope.primary_key)}; where the connector says neither, derive an event_id"
             )
             _refuse(refusals, _absent(columns[ID]) & ~skipped, "missing_event_id", detail)
-
-    def _identity(self, columns: Mapping[str, pa.Array], wire: pa.RecordBatch) -> pa.Array:
-        """Return operation, place in the log and primary key as text; null where one is missing. A message that is sent again has the same."""
-        one = pa.scalar("0")
-
-        def said(name: str) -> pa.Array:
-            return key_texts(wire.column(f"source.{name}"))
-
-        places = pc.coalesce(
-            said("lsn"),
-            pc.binary_join_element_wise(pc.fill_null(said("server_id"), one), said("file"), said("pos"), pc.fill_null(said("row"), one), ":"),
-            pc.binary_join_element_wise(pc.coalesce(said("change_lsn"), said("commit_lsn")), pc.fill_null(said("event_serial_no"), one), ":"),
-            pc.binary_join_element_wise(said("scn"), pc.fill_null(said("rs_id"), one), pc.fill_null(said("ssn"), one), ":"),
-        )
-        keys = [key_texts(columns[name]) for name in self._envelope.primary_key]
-        if len(keys) > 1:
-            # So that ("a:b", "c") and ("a", "b:c") are two keys.
-            keys = [pc.replace_substring(pc.replace_substring(key, "\\", "\\\\"), ":", "\\:") for key in keys]
-        return pc.binary_join_element_wise(wire.column("op"), places, *keys, ":")
-
-
-def instants(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """Return texts in ISO 8601 with an offset as points in time (UTC, microseconds), and which are none."""
-    kind, zoned = pa.timestamp("us"), pa.timestamp("us", "UTC")
-    try:
-        return texts.cast(zoned).cast(kind), np.zeros(len(texts), np.bool_)
-    except pa.ArrowInvalid:
-        made: list[int | None] = []
-        bad = np.zeros(len(texts), np.bool_)
-        for i, text in enumerate(texts):
-            try:
-                # Not as a datetime: with its offset, a time of the year 9999 may be one of 10000.
-                made.append(text.cast(zoned).value)
-            except pa.ArrowInvalid:
-                made.append(None)
-                bad[i] = True
-        return pa.array(made, pa.int64()).view(kind), bad
 
 
 def _refuse(refusals: dict[int, RecordVerdict], rows: NDArray[np.bool_], reason: str, detail: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tidemill.services.gateway.entity_keys import EntityKeys
 from tidemill.services.gateway.event_key import EventKey
 from tidemill.services.ingestion.domain.cleaning import Cleaner
+from tidemill.services.ingestion.domain.debezium import Unwrapper
 from tidemill.services.ingestion.domain.raw import RawChunk
 from tidemill.services.ingestion.raw_decoder import RawDecoder
 from tidemill.shared.application.plan import Plan
@@ -101,12 +102,49 @@ def test_an_event_without_a_derived_key_is_refused_with_what_is_wrong_with_it(tm
         EventKey(stream).of(json.dumps(event).encode())
 
 
-def test_a_key_that_is_derived_of_a_change_is_said_to_be_so(tmp_path: Path) -> None:
+DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}
+SOURCE = {"ts_ms": 1_705_312_800_000, "lsn": 7}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"op": "c", "ts_ms": 1, "source": SOURCE, "after": {"buyer": "b", "sum": 1.5}},
+        {"op": "u", "ts_ms": 1, "source": SOURCE, "before": {"buyer": "a", "sum": 1}, "after": {"buyer": "b", "sum": "AJY="}},
+        {"op": "d", "ts_ms": 1, "source": SOURCE, "before": {"buyer": "é", "sum": 2}, "after": None},
+        {"schema": None, "payload": {"op": "r", "ts_ms": 1, "source": SOURCE, "after": {"buyer": "b", "sum": 1}}},
+    ],
+)
+def test_a_key_that_is_derived_of_a_change_is_computed_as_ingestion_does(tmp_path: Path, change: dict[str, Any]) -> None:
+    fields = [{"name": "buyer", "type": "string"}, {"name": "sum", "type": DECIMAL}]
+    (tmp_path / "order.avsc").write_text(json.dumps({"type": "record", "name": "Order", "fields": fields}))
+    told = "envelope: debezium, primary_key: buyer, deletes: event, decimals: base64"
+    streams = f"streams: {{orders: {{topic: o, schema: order.avsc, {told}, derive: {{half: \"buyer || '-' || CAST(sum AS TEXT)\"}}}}}}\n"
+    (tmp_path / "app.yaml").write_text(f"app: shop\nowner: me@example.org\npartition_by: half\n{streams}")
+    stream = load_plan(tmp_path).streams["orders"]
+    assert stream.envelope is not None
+    value, nothing = json.dumps(change).encode(), np.zeros(1, np.bool_)
+    decoded = RawDecoder(MemorySchemaRegistry(), stream.user_schema, stream.times, stream.event_time, stream.envelope).decode([value])
+    rows = Unwrapper(stream, stream.envelope).unwrap(decoded, nothing)
+    chunk = RawChunk(0, np.zeros(1, np.int64), np.zeros(1, np.int64), nothing, [None], [value], rows.decoded)
+    cleaned = Cleaner(stream, 0, 1).clean(chunk)
+    assert not cleaned.verdicts, cleaned.verdicts
+    assert cleaned.columns.column("_key").to_pylist() == [EventKey(stream).of(value).decode()]
+
+
+def test_a_change_from_which_no_key_follows_is_refused_with_what_is_wrong_with_it(tmp_path: Path) -> None:
     (tmp_path / "order.avsc").write_text(json.dumps({"type": "record", "name": "Order", "fields": [{"name": "buyer", "type": "string"}]}))
     streams = 'streams: {orders: {topic: o, schema: order.avsc, envelope: debezium, primary_key: buyer, derive: {half: "buyer || buyer"}}}\n'
     (tmp_path / "app.yaml").write_text(f"app: shop\nowner: me@example.org\npartition_by: half\n{streams}")
-    with pytest.raises(ValueError, match="expected the partition key half, which ingestion derives of a change"):
-        EventKey(load_plan(tmp_path).streams["orders"]).of(b'{"op": "c", "after": {"buyer": "b"}}')
+    key = EventKey(load_plan(tmp_path).streams["orders"])
+    refused = [
+        (b'{"op": "c", "after": null}', "gives none"),
+        (b'{"op": "c", "after": {"buyer": 1}}', "half follows: .*buyer"),
+        (b"[]", "half follows"),
+    ]
+    for change, words in refused:
+        with pytest.raises(ValueError, match=words):
+            key.of(change)
 
 
 def test_a_decimal_of_debezium_as_text_is_no_key_since_it_may_be_base64(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from tidemill.services.ingestion.domain.debezium import instants
+from tidemill.shared.application.debezium_rows import instants
 
 EARLIEST, LATEST = -62_135_596_800_000_000, 253_402_300_800_000_000
 
