@@ -148,10 +148,10 @@ class ViewPlanner:
                 raise self.document.error((*path, "by", i), expected, column)
             if self.application.partitions > 1 and column != self.application.partition_by:
                 raise self.document.error((*path, "by", i), f"the partition key {self.application.partition_by} (with several partitions)", column)
+            # Features are fields in Avro, whose names have no dots.
+            called = f"{name}__{column.replace('.', '__')}"
             aggregates = tuple(
-                AggregatePlan(
-                    "decayed_mean", f"{name}__{column}_{of}{half_life_text(*half)}", half_life_ms=half[0], half_life_events=half[1], value=value
-                )
+                AggregatePlan("decayed_mean", f"{called}_{of}{half_life_text(*half)}", half_life_ms=half[0], half_life_events=half[1], value=value)
                 for of, value in values.items()
                 for half in half_lives
             )
@@ -160,7 +160,7 @@ class ViewPlanner:
             kind = None if everything else f"{asked.name}.{column}"
             join = None if everything else JoinPlan(asked.name, str(asked.event_id), model.label.join, model.label.max_delay)
             columns = {} if everything else {asked.name: column}
-            yield ViewPlan(f"{name}__{column}", first + i, kind, label.name, columns, join, True, None, aggregates, None)
+            yield ViewPlan(called, first + i, kind, label.name, columns, join, True, None, aggregates, None)
 
 
 def _nameable(columns: pa.Schema) -> list[str]:
