@@ -10,7 +10,7 @@ import grimp
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 Edges = set[tuple[str, str]]
-COMPILES = {"njit", "intrinsic", "entry", "inner", "allocating"}
+COMPILES = {"njit", "intrinsic", "entry", "counting_nothing", "inner", "allocating"}
 
 
 def room_of(module: str, graph: grimp.ImportGraph) -> str | None:

@@ -45,6 +45,7 @@ class ViewState:
         self._dirty = np.full(_FEWEST, -1, np.int64)
         self._queue = np.empty(_FEWEST, np.int64)
         self._front = self._queued = 0
+        self._limits = np.zeros(len(self._state.windows), np.int64)
 
     def _first_rows(self, slots: int) -> Rows:
         words = self._words[: slots * self._width].reshape(slots, self._width)
@@ -67,7 +68,8 @@ class ViewState:
     def fold(self, slots: int, operations: Operations, out: NDArray[np.float64]) -> None:
         """Apply the operations in order (see `fold_view`); `slots` is the size of the entity index."""
         self._reserve(slots, min(slots, int(operations.update.sum())))
-        self._queued = fold_view(operations, self._rows, self._memory, self._state, Changes(self._dirty, self._queue), self._queued, out)
+        changes = Changes(self._dirty, self._queue)
+        self._queued = fold_view(operations, self._rows, self._memory, self._state, changes, self._queued, out, self._limits)
 
     @property
     def oldest_dirty_offset(self) -> int | None:

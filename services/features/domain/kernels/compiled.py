@@ -23,10 +23,11 @@ def _keyed_by_source() -> str:
 llvmlite.binding.set_option("tidemill", "-inline-threshold=100000")
 _ALLOCATING: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": True}
 _INNER: dict[str, Any] = {**_ALLOCATING, "_nrt": False}
+_ENTRY: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 _CACHE_DIR = _keyed_by_source()
 
 
-def entry(function: Callable[..., object]) -> Any:  # a dispatcher, which has no type
+def entry(function: Callable[..., object], **options: Any) -> Any:  # a dispatcher, which has no type
     """Compile a function that Python calls.
 
     Numba chooses the folder of a function's compiled code when it decorates the function, by one setting of the process. The setting is put back
@@ -35,9 +36,17 @@ def entry(function: Callable[..., object]) -> Any:  # a dispatcher, which has no
     before = getattr(config, "CACHE_DIR", "")
     setattr(config, "CACHE_DIR", _CACHE_DIR)  # noqa: B010 - Numba makes its settings when it starts; no type knows them
     try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
+        return njit(**_ENTRY, **options)(function)
     finally:
         setattr(config, "CACHE_DIR", before)  # noqa: B010
+
+
+def counting_nothing(function: Callable[..., object]) -> Any:
+    """Compile a function that Python calls, and that makes no array itself: no references are counted (see `inner`).
+
+    A function between the two, only for that, is all of the kernel once more: as much to compile again.
+    """
+    return entry(function, _nrt=False)
 
 
 def inner(function: Callable[..., object]) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tidemill.services.features.domain.kernels.answers import answer_after, answer_before
 from tidemill.services.features.domain.kernels.blocks import allocate, free, size_class
-from tidemill.services.features.domain.kernels.compiled import entry, inner
+from tidemill.services.features.domain.kernels.compiled import counting_nothing, entry, inner
 from tidemill.services.features.domain.kernels.digest import digest_add
 from tidemill.services.features.domain.kernels.distinct import see
 from tidemill.services.features.domain.kernels.windows import advance, clear_windows, enter, set_limits
@@ -157,8 +157,24 @@ def _update(row, row_f, memory, layout, now, limits, operations, o):  # pragma: 
             see(memory, row, distincts[m].row, distincts[m].bound_ms, now, operations.hash[o, m], at)
 
 
-@inner
-def _fold(operations, rows, memory, layout, changes, queued, out, limits):  # pragma: no cover
+@counting_nothing
+def fold_view(operations, rows, memory, layout, changes, queued, out, limits):  # pragma: no cover
+    """Apply updates and answer requests in order; returns the new length of the queue of changes.
+
+    Parameters
+    ----------
+    operations : Operations
+    rows : Rows
+    memory : Memory
+    layout : StateLayout
+    changes : Changes
+    queued : int
+        Length of the queue of changes.
+    out : float64 (aggregates, answers)
+        Filled with the answers; NaN is missing.
+    limits : int64 (windows,)
+        Scratch.
+    """
     aggregates = layout.aggregates
     compares = False
     for a in range(aggregates.size):
@@ -172,9 +188,7 @@ def _fold(operations, rows, memory, layout, changes, queued, out, limits):  # pr
         if operations.now[o] != now:
             now = operations.now[o]
             set_limits(layout, now, limits)
-        if row[USED] == 0:
-            clear(row, row_f, memory, layout)
-        elif layout.ttl_ms > 0 and row[NEWEST] != NEVER and now - row[NEWEST] > layout.ttl_ms:
+        if row[USED] == 0 or (layout.ttl_ms > 0 and row[NEWEST] != NEVER and now - row[NEWEST] > layout.ttl_ms):
             clear(row, row_f, memory, layout)
         advance(row, row_f, memory, layout, limits)
         asked = operations.row[o]
@@ -190,22 +204,3 @@ def _fold(operations, rows, memory, layout, changes, queued, out, limits):  # pr
         if asked >= 0:
             answer_after(row, row_f, memory, layout, now, limits, out, asked)
     return queued
-
-
-@entry
-def fold_view(operations, rows, memory, layout, changes, queued, out):  # pragma: no cover
-    """Apply updates and answer requests in order; returns the new length of the queue of changes.
-
-    Parameters
-    ----------
-    operations : Operations
-    rows : Rows
-    memory : Memory
-    layout : StateLayout
-    changes : Changes
-    queued : int
-        Length of the queue of changes.
-    out : float64 (aggregates, answers)
-        Filled with the answers; NaN is missing.
-    """
-    return _fold(operations, rows, memory, layout, changes, queued, out, np.zeros(layout.windows.size, np.int64))
