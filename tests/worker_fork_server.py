@@ -16,6 +16,7 @@ import tempfile
 import types
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -94,14 +95,29 @@ def _forked(listener: socket.socket) -> str:
         if len(files) == 3 and os.fork() == 0:
             tie_to(server)
             listener.close()
-            connection.detach()
+            kept = connection.detach()
             for place, file in enumerate(files):
                 os.dup2(file, place)
             _close(files)
+            if _has_pool():
+                _begin_anew(kept, code.decode())
             sys.stdin, sys.stdout, sys.stderr = (open(place, mode, closefd=False) for place, mode in enumerate("rww"))
             return code.decode()
         _close(files)
         connection.close()
+
+
+def _has_pool() -> bool:
+    """Whether polars had begun its threads before the fork: a child has none of them, and waits for them for good."""
+    return "polars-0" in {name.read_text().strip() for name in Path(f"/proc/{os.getppid()}/task").glob("*/comm")}
+
+
+def _begin_anew(kept: int, code: str) -> NoReturn:
+    """Become an interpreter of its own, with the files that are there and the connection that tells of the end."""
+    os.set_inheritable(kept, True)
+    for number in (signal.SIGCHLD, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    os.execv(sys.executable, [sys.executable, "-u", "-c", code])
 
 
 def _close(files: Sequence[int]) -> None:
