@@ -5,6 +5,7 @@ pytest-xdist starts whatever interpreter it is told of: it is told of `tests/for
 for the end of the worker that got them.
 """
 
+import atexit
 import contextlib
 import gc
 import os
@@ -14,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
+from unittest import mock
 
+import polars
 import pytest
 
 from tidemill.shared.lifeline import tie_to, tied_to_parent
@@ -70,7 +73,8 @@ def main(arguments: Sequence[str]) -> None:
     """Import and collect, then fork a worker for each that connects."""
     listener = socket.socket(fileno=int(arguments[0]))
     # What cannot be collected is told by the workers, which try it again.
-    pytest.main(["--collect-only", "-q", *arguments[1:]])
+    with _no_pool():
+        pytest.main(["--collect-only", "-q", *arguments[1:]])
     gc.collect()
     gc.freeze()
     # The kernel takes away those that have ended; Ctrl-C is meant for who controls the tests, who ends the others.
@@ -83,6 +87,11 @@ def main(arguments: Sequence[str]) -> None:
     # As in an interpreter that was given its code: children that are spawned find no file to import.
     sys.modules["__main__"] = types.ModuleType("__main__")
     exec(code, sys.modules["__main__"].__dict__)
+    # ONNX Runtime would wait for a thread that was not forked, and abort.
+    atexit._run_exitfuncs()
+    for file in (sys.stdout, sys.stderr):
+        file.flush()
+    os._exit(0)
 
 
 def _forked(listener: socket.socket) -> str:
@@ -107,8 +116,17 @@ def _forked(listener: socket.socket) -> str:
         connection.close()
 
 
+@contextlib.contextmanager
+def _no_pool() -> Iterator[None]:
+    """Keep polars from beginning its threads, of which a fork has none: modules that calculate while they are imported are left to the workers."""
+    with contextlib.ExitStack() as refused:
+        for owner, name in ((polars, "from_arrow"), (polars.LazyFrame, "collect"), (polars.LazyFrame, "collect_schema")):
+            refused.enter_context(mock.patch.object(owner, name, side_effect=RuntimeError("polars calculates after the fork only")))
+        yield
+
+
 def _has_pool() -> bool:
-    """Whether polars had begun its threads before the fork: a child has none of them, and waits for them for good."""
+    """Whether polars had begun its threads before the fork for all that: a child would wait for them for good."""
     return "polars-0" in {name.read_text().strip() for name in Path(f"/proc/{os.getppid()}/task").glob("*/comm")}
 
 

@@ -1,7 +1,9 @@
 """How the workers of a test run are forked, and end."""
 
+import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -10,6 +12,13 @@ import pytest
 from tests.worker_fork_server import WorkerForkServer
 
 _LIMIT_S = 60.0
+
+
+def test_the_workers_of_this_run_were_forked() -> None:
+    """One that had to begin anew has arguments of its own: a module that begins polars' threads when it is imported costs each worker all imports."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("the tests run in one process")
+    assert "tests.worker_fork_server" in sys.orig_argv
 
 
 @pytest.fixture
