@@ -113,6 +113,11 @@ class Crash:
         shared = self.ends.keys() & step.ends.keys()
         return any(step.begins[name] <= self.ends[name] and self.begins.get(name, self.ends[name]) <= step.ends[name] for name in shared)
 
+    def had(self, record: Records) -> bool:
+        """Whether the step that crashed last had a record, a batch of one; not said of one behind a gap in the offsets."""
+        first, offset = self.begins.get(f"{record.topic}:{record.partition}"), int(record.offsets[0])
+        return first is not None and first <= offset < first + self.records
+
 
 @dataclass(slots=True)
 class CrashLog:

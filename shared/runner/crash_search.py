@@ -8,6 +8,7 @@ from tidemill.shared.log.broker import BrokerUnreachableError, FencedError, Sour
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Records
 from tidemill.shared.runner.chain import Chain, LinkedStage, TaskCrashedError, Work
+from tidemill.shared.runner.crash_log import ends_of
 from tidemill.shared.runner.crash_verdicts import CrashVerdict
 from tidemill.shared.runner.culprit_walk import CulpritWalk, Survives
 from tidemill.shared.runner.rehearsal import Rehearsal
@@ -77,7 +78,7 @@ class CrashSearch:
             if reading:
                 self._source.assign(self._chain.reading())
             return True
-        verdicts.learn(partition, finding)
+        verdicts.learn(partition, finding, ends_of(records))
         return False
 
     def try_ticks(self) -> None:

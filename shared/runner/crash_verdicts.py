@@ -2,13 +2,15 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 
 from tidemill.shared.log.records import Records
 from tidemill.shared.runner.crash_log import EVERYTHING, RESTORING, Crash, CrashLog, Span, as_text, ends_of, span_of
-from tidemill.shared.runner.culprit_walk import SHARE, Culprit, HeldBack, Unclear
+from tidemill.shared.runner.culprit_walk import Culprits, HeldBack, Unclear
+from tidemill.shared.runner.forked_walk import SHARE
 from tidemill.shared.runner.owed_quarantines import OwedQuarantines
 from tidemill.shared.runner.running_task import RunningTask
 from tidemill.shared.runner.step_sizes import StepSizes
@@ -17,6 +19,12 @@ from tidemill.shared.runner.suspensions import Suspensions
 log = logging.getLogger(__name__)
 # So many ends of a process without an exception are the records' doing: what kills from outside strikes elsewhere.
 CERTAIN = 2
+# After so many culprits of a task in one process children look for the next ones, also where they raise.
+MANY = 2
+# Of records in which culprits were found, and of those that follow: then children have no part any more.
+CLEAN_WALKS = 2
+# Records that children are given at once: as many as there are.
+ALL = 1 << 20
 
 
 class CrashVerdict(Enum):
@@ -53,6 +61,12 @@ class CrashVerdicts:
         self._sizes = StepSizes()
         self._suspensions = Suspensions(clock_s)
         self.has_children = False
+        # Of each task in this process: records condemned; crashes on a single one since a trial; walks in a row in which children found no culprit;
+        # tasks that were crashed by what children survive.
+        self._condemned: Counter[int] = Counter()
+        self._untried: Counter[int] = Counter()
+        self._clean_walks: Counter[int] = Counter()
+        self._without_children: set[int] = set()
 
     def use_children(self) -> None:
         """Have children try what has ended the process without an exception."""
@@ -107,21 +121,26 @@ class CrashVerdicts:
     def survives(self, partition: int, size: int) -> None:
         """Learn that a child survived a task's next records, in steps of this size."""
         self._sizes.set(partition, size)
+        self._clean_walks[partition] += 1
 
-    def learn(self, partition: int, finding: Culprit | HeldBack | Unclear) -> None:
-        """Learn what children found among a task's next records."""
+    def learn(self, partition: int, finding: Culprits | HeldBack | Unclear, ends: Mapping[str, int]) -> None:
+        """Learn what children found among a task's next records, whose last offsets are `ends`."""
         crash = self._crashes.of(partition)
         if crash is None:
             return
         match finding:
-            case Culprit(record, how):
-                self.condemn(partition, record, f"ended child processes that tried it, alone at last: {how}; {crash.error}")
+            case Culprits(found):
+                # Where there are many, more follow: the search goes on until children have found none among as many records as these.
+                self._crashes.put(replace(crash, ends=ends if EVERYTHING not in crash.ends else crash.ends))
+                self._clean_walks[partition] = 0
+                since = f"; {crash.error}" if crash.native else ""
+                self._condemn(partition, [(one.record, f"ended child processes that tried it, alone at last: {one.how}{since}") for one in found])
             case HeldBack(given, record, how):
                 step = ends_of([record]) if record is not None else {}
                 self.put_on_trial(replace(crash, native=True, error=how), as_text(given), step)
             case Unclear(how):
                 log.error("children say nothing of what ends the process: it is its own probe", extra={"partition": partition, "why": how})
-                self._crashes.put(replace(crash, in_child=False, limit=max(1, crash.records // SHARE)))
+                self._stop_children(replace(crash, limit=max(1, crash.records // SHARE)))
                 self._sizes.reset(partition)
 
     def suspected(self, partition: int) -> Crash | None:
@@ -171,8 +190,16 @@ class CrashVerdicts:
         """
         partition, count = running.partition, sum(map(len, inputs))
         error = f"{type(cause).__name__}: {cause}"
+        before = self._crashes.of(partition)
         crash = self._crashes.count(partition, running.progress.input_offsets, span_of(inputs), error)
         log.error("task crashed", extra={"partition": partition, "crashes_here": crash.count, "records": count, "error": error})
+        if crash.in_child:
+            # What children survived crashes it: it must be its own probe.
+            crash = self._stop_children(crash)
+        elif count and not crash.on_trial and self._has_many(partition):
+            log.warning("children are to find the records that crash the task", extra={"partition": partition, "records": count})
+            self._crashes.put(replace(crash, limit=ALL, in_child=True), narrowed=True)
+            return CrashVerdict.AGAIN
         if not crash.searching and not (crash.muted and not count) and crash.count < self._crash_limit:
             return CrashVerdict.END
         if count > 1 or follows:
@@ -180,14 +207,25 @@ class CrashVerdicts:
                 self.narrow(crash, max(1, count // SHARE))
             else:
                 self.mute(partition)
+        elif count and not running.holding and self._condemned[partition] and self._untried[partition] < SHARE:
+            # A trial has shown not long ago that it is the task's records and not the task: a second crash says as much as two trials of this one.
+            self._untried[partition] += 1
+            (culprit,) = (records for records in inputs if len(records))
+            if before is not None and before.had(culprit):
+                self.condemn(partition, culprit, f"crashed the task {crash.count} times: {error}")
         else:
             self.put_on_trial(crash, as_text(running.given_before()), ends_of(inputs))
         return CrashVerdict.AGAIN
 
     def condemn(self, partition: int, culprit: Records, detail: str) -> None:
         """Set a record aside for good, with the next commit."""
-        topic, number, offset = self.owed.owe(partition, culprit, detail)
-        log.error("quarantined", extra={"topic": topic, "partition": number, "offset": offset, "error": detail})
+        self._condemn(partition, [(culprit, detail)])
+
+    def _condemn(self, partition: int, culprits: Sequence[tuple[Records, str]]) -> None:
+        for culprit, detail in culprits:
+            topic, number, offset = self.owed.owe(partition, culprit, detail)
+            log.error("quarantined", extra={"topic": topic, "partition": number, "offset": offset, "error": detail})
+        self._condemned[partition] += len(culprits)
         crash = self._crashes.of(partition)
         if crash is not None and crash.in_child:
             self._sizes.reset(partition)
@@ -264,6 +302,7 @@ class CrashVerdicts:
         self._sizes.reach(partition, inputs)
         survived = self._sizes.has_passed(crash)
         if crash.searching:
+            survived = survived and not self._expects_more(crash, inputs)
             self._sizes.count_step(crash, inputs)
         elif crash.muted:
             survived = not any(map(len, inputs))
@@ -282,7 +321,24 @@ class CrashVerdicts:
 
     def put_on_trial(self, crash: Crash, held: Mapping[str, int], step: Mapping[str, int]) -> None:
         """Have trials tell which record it was: one of the step, or one that the task had been given before (last offsets per input)."""
+        self._untried[crash.partition] = 0
         self._crashes.put(replace(crash, held=held, step=step, low=0, high=-1, trial=-1, tries=0), narrowed=True)
+
+    def _has_many(self, partition: int) -> bool:
+        """Whether a task of this process has had so many culprits that children, which find all of a stretch by one restore, are the shorter way."""
+        return self.has_children and self._condemned[partition] >= MANY and partition not in self._without_children
+
+    def _expects_more(self, crash: Crash, inputs: Sequence[Records]) -> bool:
+        """Whether children are to try what comes next as well: they have found culprits, and since then none but in those records was looked for."""
+        found = crash.in_child and self._condemned[crash.partition] > 0
+        return found and self._clean_walks[crash.partition] < CLEAN_WALKS and any(map(len, inputs))
+
+    def _stop_children(self, crash: Crash) -> Crash:
+        """Let the task be its own probe in this process."""
+        self._without_children.add(crash.partition)
+        self._sizes.reset(crash.partition)
+        self._crashes.put(replace(crash, in_child=False))
+        return replace(crash, in_child=False)
 
     def _over(self, partition: int) -> None:
         self._sizes.forget(partition)

@@ -4,15 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.runner.child_watch import Ending
+from tidemill.shared.runner.forked_walk import AT_LEAST_S, MUCH_LONGER, SHARE, ForkedWalk, Found, last_offsets, record_at
 from tidemill.shared.runner.lent_broker import Lender
 from tidemill.shared.runner.rehearsal import BEFORE, RESTORING, Rehearsal
 from tidemill.shared.runner.running_task import RunningTask
-from tidemill.shared.runner.stage_child import Ending, StageChild
-
-# Each child that dies costs a start and a restore, each step of one next to nothing.
-SHARE = 32
-# Once it is known how long the steps of a child take, one that takes much longer is given up sooner; not when it decides.
-_MUCH_LONGER, _AT_LEAST_S = 20.0, 10.0
+from tidemill.shared.runner.stage_child import StageChild
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +25,13 @@ class Culprit:
 
     record: Records
     how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Culprits:
+    """All that scouts have found in a stretch."""
+
+    found: Sequence[Culprit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +56,16 @@ class Unclear:
     how: str
 
 
-WalkResult = Survives | Culprit | HeldBack | Unclear
+WalkResult = Survives | Culprits | HeldBack | Unclear
 
 
 class CulpritWalk:
-    """Narrows a stretch of records down to the one that a task does not survive.
+    """Narrows a stretch of records down to those that a task does not survive.
 
-    A child is given the stretch in pieces of a 32nd; the piece it dies in is cut into 32 for the next one, which gets what came before as the first
-    one did. So ten thousand records take four children, the last of which confirms. Nothing of what they do is seen by anybody, and the process that
-    asks does not end.
+    A child brings the task back, and forks of it go through the stretch (`ForkedWalk`): all culprits are found by one restore. A child that has
+    threads cannot be forked. Then each child is given the stretch in pieces of a 32nd; the piece it dies in is cut into 32 for the next one, which
+    gets what came before as the first one did. So ten thousand records take four children, the last of which confirms, for the first culprit only.
+    Nothing of what children do is seen by anybody, and the process that asks does not end.
 
     Parameters
     ----------
@@ -77,17 +82,39 @@ class CulpritWalk:
         return self._child.go(rehearsal, self._lender, self._alive, silence_s)
 
     def find(self, stage: int, running: RunningTask, records: Sequence[Records]) -> WalkResult:
-        """Look for the first culprit among records that the task is to be given next.
+        """Look for culprits among records that the task is to be given next.
 
         Raises
         ------
         TransientError
             Something outside failed meanwhile (retry).
         """
+        suspect = [one for one in records if len(one)]
+        result = self._by_scouts(stage, running, suspect)
+        return self._by_children(stage, running, suspect) if result is None else result
+
+    def _by_scouts(self, stage: int, running: RunningTask, records: list[Records]) -> WalkResult | None:
+        """Find all culprits; None where the child cannot be forked."""
+        held = running.given_before()
+        rehearsal = Rehearsal(stage, running.partition, self._clock_ms(), self._max_batch, running.owed, held=held, pieces=[records])
+        with self._child.scouts(rehearsal, self._lender, self._alive) as scouts:
+            standing = scouts.begin()
+            if standing.how is not None:
+                return HeldBack(held, None, standing.how) if standing.at == BEFORE else Unclear(standing.how)
+            try:
+                if not scouts.fork():
+                    return None
+                found = ForkedWalk(scouts, _count(records)).find()
+            except (EOFError, ConnectionError) as problem:
+                return Unclear(f"the process that holds the task's state has ended: {problem}")
+        return _result(found, records, held)
+
+    def _by_children(self, stage: int, running: RunningTask, suspect: list[Records]) -> WalkResult:
+        """Find the first culprit, with a restore for each child that dies."""
         held = running.given_before()
         now_ms = self._clock_ms()
         sure: list[list[Records]] = []
-        suspect, size = [one for one in records if len(one)], max(1, _count(records) // SHARE)
+        size = max(1, _count(suspect) // SHARE)
         alone: Records | None = None
         silence_s: float | None = None
         while True:
@@ -101,7 +128,7 @@ class CulpritWalk:
             if ending.at == BEFORE or ending.at == len(pieces):
                 return HeldBack({**held, **_last(pieces[: max(0, ending.at)])}, None, ending.how)
             if ending.slowest_s is not None:
-                silence_s = max(_AT_LEAST_S, _MUCH_LONGER * ending.slowest_s)
+                silence_s = max(AT_LEAST_S, MUCH_LONGER * ending.slowest_s)
             sure, suspect = pieces[: ending.at], pieces[ending.at]
             size = max(1, _count(suspect) // SHARE)
             if _count(suspect) == 1:
@@ -109,10 +136,19 @@ class CulpritWalk:
                 if ending.holding:
                     return HeldBack({**held, **_last(sure)}, record, ending.how)
                 if alone is not None and _place(alone) == _place(record):
-                    return Culprit(record, ending.how)
+                    return Culprits([Culprit(record, ending.how)])
                 alone = record
             else:
                 alone = None
+
+
+def _result(found: Found, records: Sequence[Records], held: Mapping[TopicPartition, int]) -> WalkResult:
+    if found.culprits:
+        return Culprits([Culprit(record_at(records, row), how) for row, how in found.culprits])
+    if found.stopped_at < 0:
+        return Survives(found.size)
+    suspect = record_at(records, found.stopped_at) if found.alone else None
+    return HeldBack({**held, **last_offsets(records, found.stopped_at)}, suspect, found.how)
 
 
 def _count(records: Sequence[Records]) -> int:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from tidemill.shared.log.records import Records, TopicPartition
 from tidemill.shared.runner.crash_log import CrashLog
-from tidemill.shared.runner.crash_verdicts import CERTAIN, CrashVerdicts
-from tidemill.shared.runner.culprit_walk import SHARE
+from tidemill.shared.runner.crash_verdicts import ALL, CERTAIN, CrashVerdicts
 from tidemill.shared.runner.death_note import Death
+from tidemill.shared.runner.forked_walk import SHARE
 from tidemill.shared.runner.running_task import RunningTask
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class DeathVerdicts:
             self._crashes.put(crash)
         elif self._verdicts.has_children and death.step.records and not crash.searching and crash.count >= enough:
             log.warning("children are to find the record that ends the process", extra={"partition": partition, "records": death.step.records})
-            self._crashes.put(replace(crash, limit=death.step.records, in_child=True), narrowed=True)
+            self._crashes.put(replace(crash, limit=ALL, in_child=True), narrowed=True)
             return
         if crash.searching and death.step.records == 1:
             crash = replace(crash, singles=crash.singles + 1)

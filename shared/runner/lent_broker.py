@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
+from itertools import count
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from typing import Any, NoReturn
 
 from tidemill.shared.log.broker import Assignment, Broker, Reader, Source, TopicSpec
@@ -20,6 +22,23 @@ class LentBroker:
     """
 
     def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def tell(self, *message: Any) -> None:
+        """Say something that has no answer."""
+        self._connection.send(message)
+
+    def hear(self) -> Any:
+        """Wait for what the parent wants next; EOFError once it wants nothing any more."""
+        return self._connection.recv()
+
+    def hear_handle(self) -> int:
+        """Wait for a file descriptor."""
+        return recv_handle(self._connection)
+
+    def move(self, connection: Connection) -> None:
+        """Ask over another connection from now on: this process was forked from one that keeps the other."""
+        self._connection.close()
         self._connection = connection
 
     def ask(self, what: str, *about: Any) -> Any:
@@ -152,16 +171,20 @@ class Lender:
     def __init__(self, broker: Broker, reader: Reader, source: Source) -> None:
         self._broker, self._reader, self._source = broker, reader, source
         self._readings: dict[int, Iterator[Records]] = {}
+        self._numbers = count()
 
     def answer(self, what: str, about: Sequence[Any]) -> Any:
         """Answer one question; what a client raises is raised here."""
         match what:
             case "read":
-                number = len(self._readings)
+                number = next(self._numbers)
                 self._readings[number] = iter(self._reader.read(*about))
                 return number
             case "next":
-                return next(self._readings[about[0]], None)
+                records = next(self._readings[about[0]], None)
+                if records is None:
+                    del self._readings[about[0]]
+                return records
             case "watermarks":
                 return self._reader.watermarks(*about)
             case "stable_end":

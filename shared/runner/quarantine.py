@@ -1,6 +1,7 @@
 """Records set aside for good: which they are, where the verdicts are kept, and how a task's inputs are read past them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ Withheld = Mapping[TopicPartition, tuple[int, int]]
 _PREFIX = b"\x00tidemill.quarantined\x00"
 # Verdicts that a progress record repeats: the newest. All of them are in the checkpoint topic.
 NEWEST = 100
+_NONE = np.empty(0, np.int64)
 
 
 class Quarantined:
@@ -34,10 +36,7 @@ class Quarantined:
 
     def __init__(self, addresses: Iterable[Address] = ()) -> None:
         self._addresses: dict[Address, None] = dict.fromkeys(addresses)
-        offsets: dict[TopicPartition, list[int]] = {}
-        for topic, partition, offset in self._addresses:
-            offsets.setdefault(TopicPartition(topic, partition), []).append(offset)
-        self._offsets = {place: np.sort(np.array(places, np.int64)) for place, places in offsets.items()}
+        self._offsets = _by_place(self._addresses)
 
     def __len__(self) -> int:
         return len(self._addresses)
@@ -49,13 +48,20 @@ class Quarantined:
         return address in self._addresses
 
     def __or__(self, others: Iterable[Address]) -> "Quarantined":
-        added = [address for address in others if address not in self._addresses]
-        return Quarantined([*self._addresses, *added]) if added else self
+        added = dict.fromkeys(address for address in others if address not in self._addresses)
+        if not added:
+            return self
+        # What was there is copied as it is: with thousands of verdicts, each commit of another one would sort them all again.
+        union = Quarantined()
+        union._addresses = self._addresses | added
+        news = _by_place(added)
+        union._offsets = self._offsets | {place: np.union1d(self._offsets.get(place, _NONE), offsets) for place, offsets in news.items()}
+        return union
 
     def newest(self, count: int | None = None) -> frozenset[Address]:
         """Return the last verdicts, by default `NEWEST` of them."""
         wanted = NEWEST if count is None else count
-        return frozenset(list(self._addresses)[-wanted:])
+        return frozenset(islice(reversed(self._addresses), wanted))
 
     def rows(self, records: Records) -> NDArray[np.int64]:
         """Rows of a run that are set aside, rising."""
@@ -64,6 +70,14 @@ class Quarantined:
             return np.empty(0, np.int64)
         first, last = np.searchsorted(offsets, [records.offsets[0], records.offsets[-1] + 1])
         return np.flatnonzero(np.isin(records.offsets, offsets[first:last])) if last > first else np.empty(0, np.int64)
+
+
+def _by_place(addresses: Iterable[Address]) -> dict[TopicPartition, NDArray[np.int64]]:
+    """Offsets of each partition, rising."""
+    offsets: dict[TopicPartition, list[int]] = {}
+    for topic, partition, offset in addresses:
+        offsets.setdefault(TopicPartition(topic, partition), []).append(offset)
+    return {place: np.sort(np.array(places, np.int64)) for place, places in offsets.items()}
 
 
 def given(inputs: Iterable[Records], quarantined: Quarantined, task: Task, withheld: Withheld | None = None) -> list[Records]:

@@ -48,38 +48,59 @@ class Rehearsal:
 StepObserver = Callable[[int, bool], None]
 
 
-def perform(restore: Restore, rehearsal: Rehearsal, told: StepObserver = lambda _number, _holding: None) -> None:
-    """Go through a rehearsal as if each step were committed; raises whatever the task raises.
+class RehearsedTask:
+    """A task that is brought back and goes on as if each of its steps were committed; raises whatever the task raises.
 
     Every input counts as read to its end, so that a merge lets go of everything within the step that brought it.
 
     Parameters
     ----------
     told
-        Called before the task is given a piece, with its number (their count: the step without input) and whether the task holds back what it had
-        before; with `RESTORING` and `BEFORE` before that.
+        Called with `RESTORING` and with `BEFORE` before the task is brought back and is given what it had before.
     """
-    told(RESTORING, False)
-    condemned = [(record.topic, record.partition, int(record.offsets[0])) for record, _ in rehearsal.owed]
-    running = restore.restore(rehearsal.partition, condemned, rehearsal.withheld)
-    running.owed = list(rehearsal.owed)
-    context = StepContext(rehearsal.now_ms, frozenset(running.reading))
 
-    def step(inputs: Sequence[Records]) -> None:
-        outcome = running.process(inputs, context, 0, _CHECKPOINT_BYTES)
-        running.passed(inputs)
-        running.accept(outcome, dict(running.marks))
-        running.begin()
+    def __init__(self, restore: Restore, rehearsal: Rehearsal, told: StepObserver) -> None:
+        told(RESTORING, False)
+        condemned = [(record.topic, record.partition, int(record.offsets[0])) for record, _ in rehearsal.owed]
+        self._running = restore.restore(rehearsal.partition, condemned, rehearsal.withheld)
+        self._running.owed = list(rehearsal.owed)
+        self._context = StepContext(rehearsal.now_ms, frozenset(self._running.reading))
+        given_before = {place: (begin, rehearsal.held.get(place, -1) + 1) for place, begin in self._running.reading.items()}
+        again = list(batches(restore, given_before, rehearsal.max_batch))
+        told(BEFORE, False)
+        for batch in again:
+            self.give(batch)
+        self._running.begin()
 
-    given_before = {place: (begin, rehearsal.held.get(place, -1) + 1) for place, begin in running.reading.items()}
-    again = list(batches(restore, given_before, rehearsal.max_batch))
-    told(BEFORE, False)
-    for batch in again:
-        step(batch)
-    running.begin()
-    for number, piece in enumerate([*rehearsal.pieces, ()]):
-        told(number, running.holding)
-        step(piece)
+    @property
+    def holding(self) -> bool:
+        """Whether it holds back what it has been given."""
+        return self._running.holding
+
+    def give(self, inputs: Sequence[Records]) -> None:
+        """Let it make one step."""
+        outcome = self._running.process(inputs, self._context, 0, _CHECKPOINT_BYTES)
+        self._running.passed(inputs)
+        self._running.accept(outcome, dict(self._running.marks))
+        self._running.begin()
+
+    def condemn(self, record: Records, why: str) -> None:
+        """Have its next step pass a record over that is to be quarantined, a batch of one."""
+        self._running.owed = [*self._running.owed, (record, why)]
+
+
+def perform(task: RehearsedTask, pieces: Sequence[Sequence[Records]], told: StepObserver = lambda _number, _holding: None) -> None:
+    """Go through the pieces of a rehearsal.
+
+    Parameters
+    ----------
+    told
+        Called before the task is given a piece, with its number (their count: the step without input) and whether the task holds back what it had
+        before.
+    """
+    for number, piece in enumerate([*pieces, ()]):
+        told(number, task.holding)
+        task.give(piece)
 
 
 def batches(restore: Restore, stretches: Mapping[TopicPartition, tuple[int, int]], size: int) -> Iterator[list[Records]]:

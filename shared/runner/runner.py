@@ -27,7 +27,7 @@ from tidemill.shared.runner.host_clocks import steady_ms, steady_of, wall_ms
 from tidemill.shared.runner.lent_broker import Lender
 from tidemill.shared.runner.ownership import Precedence
 from tidemill.shared.runner.progress import RecordCodecPort
-from tidemill.shared.runner.rehearsal import Rehearsal, StepObserver, perform
+from tidemill.shared.runner.rehearsal import Rehearsal, RehearsedTask, StepObserver
 from tidemill.shared.runner.restore import Restore
 from tidemill.shared.runner.running_task import RunningTask
 from tidemill.shared.runner.stage_child import MakeStage, StageChild
@@ -238,10 +238,10 @@ class Runner:
         """Write down that the process is ended because it hangs."""
         self._note.hangs()
 
-    def rehearse(self, rehearsal: Rehearsal, told: StepObserver) -> None:
-        """Go through steps that are never committed, in a child process: see `use_children`."""
+    def bring_back(self, rehearsal: Rehearsal, told: StepObserver) -> RehearsedTask:
+        """Bring a task back whose steps are never committed, in a child process: see `use_children`."""
         self._tenure.begin()
-        perform(self._links[rehearsal.stage].restore, rehearsal, told)
+        return RehearsedTask(self._links[rehearsal.stage].restore, rehearsal, told)
 
     @property
     def tasks(self) -> dict[int, RunningTask]:

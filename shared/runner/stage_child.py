@@ -3,30 +3,24 @@
 import logging
 import os
 import shutil
-import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tidemill.shared.fork_server.client import ForkServer
 from tidemill.shared.fork_server.process import StartedProcess
 from tidemill.shared.log.broker import Broker
-from tidemill.shared.log.errors import ServerAwayError, TransientError
+from tidemill.shared.runner.child_watch import ChildWatch, Ending, WatchedProcess
 from tidemill.shared.runner.lent_broker import Lender
-from tidemill.shared.runner.rehearsal import RESTORING, Rehearsal, StepObserver
+from tidemill.shared.runner.rehearsal import Rehearsal, RehearsedTask, StepObserver
+from tidemill.shared.runner.scouts import Scouts
 
 log = logging.getLogger(__name__)
-_LOOK_EVERY_S = 0.05
-_STAY_ALIVE_EVERY_S = 0.5
-# Bringing a task back is one call for a task that merges its inputs, and longer than a step.
-_RESTORING_TAKES = 5.0
-# An interpreter and its libraries, on a busy machine: that says nothing of the task.
-_STARTS_S = 120.0
 _TAIL = 2_000
 # One search takes a child after the other: what forks them goes when none has been wanted for so long.
 _KEPT_S = 60.0
@@ -37,8 +31,8 @@ _SERVER_ANSWERS_S = 30.0
 class Rehearses(Protocol):
     """What a child makes: `tidemill.shared.runner.runner.Runner`."""
 
-    def rehearse(self, rehearsal: Rehearsal, told: StepObserver) -> None:
-        """Go through a rehearsal."""
+    def bring_back(self, rehearsal: Rehearsal, told: StepObserver) -> RehearsedTask:
+        """Bring the task of a rehearsal back."""
         ...
 
 
@@ -47,39 +41,19 @@ MakeStage = Callable[[Broker, Path], Rehearses]
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """How a child has ended.
+class Offer:
+    """What a child is told first.
 
     Attributes
     ----------
-    at
-        The piece it was at (`tidemill.shared.runner.rehearsal.perform`); None when it could not be used, so nothing is known of the task.
-    how
-        What ended it, for people; None when it survived.
-    holding
-        Whether the task, before that piece, held back what it had been given.
-    slowest_s
-        Time that the slowest piece took; None when it got over none.
+    by_scouts
+        Whether the child gives the pieces to its task as it is told (`tidemill.shared.runner.scouts`), and not by itself.
     """
-
-    at: int | None
-    how: str | None = None
-    holding: bool = False
-    slowest_s: float | None = None
-
-    @property
-    def survived(self) -> bool:
-        """Whether the task went through all of it."""
-        return self.how is None
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a child is told first."""
 
     make: MakeStage
     rehearsal: Rehearsal
     folder: Path
+    by_scouts: bool = False
 
 
 class StageChild:
@@ -124,29 +98,52 @@ class StageChild:
         TransientError
             Something outside failed, in the child or in what it was to read: it says nothing of the records (retry).
         """
-        if self._closing is not None:
-            self._closing.cancel()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = self._server.start(f"{__package__}.rehearsal_child", os.environ, self._folder / "output", sockets=[theirs])
-        connection = Connection(ours.detach())
-        try:
+        with self._started() as (process, connection):
             limit = self._memory_bytes or available_bytes() * 4 // 5
-            watch = _Watch(process, connection, lender, alive, limit, min(silence_s or self._silence_s, self._silence_s), self._silence_s)
+            watch = ChildWatch(process, connection, lender, alive, limit, min(silence_s or self._silence_s, self._silence_s), self._silence_s)
             ending = watch.follow(Offer(self._make, rehearsal, self._folder / "state"))
-        finally:
             process.kill()
             process.wait()
-            connection.close()
             said = self._said()
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._close_later()
         if not ending.survived:
             detail = {"partition": rehearsal.partition, "stage": rehearsal.stage, "at": ending.at, "ended_by": ending.how, "said": said}
             log.warning("a child process did not survive a rehearsal", extra=detail)
         return ending
+
+    @contextmanager
+    def scouts(self, rehearsal: Rehearsal, lender: Lender, alive: Callable[[], None]) -> Iterator[Scouts]:
+        """Have a child bring a task back, and forks of it go ahead: see `Scouts`. All of them end with the context."""
+        # Once, before any of them runs: what they share counts for each.
+        limit = self._memory_bytes or available_bytes() * 4 // 5
+
+        def watch(which: WatchedProcess, line: Connection, silence_s: float | None) -> ChildWatch:
+            return ChildWatch(which, line, lender, alive, limit, min(silence_s or self._silence_s, self._silence_s), self._silence_s)
+
+        with self._started() as (process, connection):
+            offer = Offer(self._make, rehearsal, self._folder / "state", by_scouts=True)
+            with closing(Scouts(process, connection, offer, watch, alive)) as scouts:
+                yield scouts
+
+    @contextmanager
+    def _started(self) -> Iterator[tuple[StartedProcess, Connection]]:
+        """Start a child; with the context it ends, and what it has forked."""
+        if self._closing is not None:
+            self._closing.cancel()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
+        (ours, theirs), (lifeline, its_end) = socket.socketpair(), socket.socketpair()
+        with lifeline:
+            with theirs, its_end:
+                process = self._server.start(f"{__package__}.rehearsal_child", os.environ, self._folder / "output", sockets=[theirs, its_end])
+            connection = Connection(ours.detach())
+            try:
+                yield process, connection
+            finally:
+                process.kill()
+                process.wait()
+                connection.close()
+                self._close_later()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _close_later(self) -> None:
         self._closing = threading.Timer(_KEPT_S, self._server.close_if_idle)
@@ -160,87 +157,6 @@ class StageChild:
             return ""
 
 
-@dataclass(slots=True)
-class _Watch:
-    """The parent's end of one child."""
-
-    process: StartedProcess
-    connection: Connection
-    lender: Lender
-    alive: Callable[[], None]
-    memory_bytes: int
-    step_s: float
-    silence_s: float
-    at: int | None = None
-    holding: bool = False
-    slowest_s: float | None = None
-    began: float = 0.0
-
-    def follow(self, offer: Offer) -> Ending:
-        heard = stayed = time.monotonic()
-        try:
-            self.connection.send(offer)
-            while True:
-                now = time.monotonic()
-                if now - stayed >= _STAY_ALIVE_EVERY_S:
-                    self.alive()
-                    stayed = now
-                # Its own limit (RLIMIT_DATA) would count what is reserved only: the feature state reserves its address space at once.
-                if resident_bytes(self.process.pid) > self.memory_bytes:
-                    return self._ending(f"lack of memory: it took more than {self.memory_bytes >> 20} MiB")
-                if self.connection.poll(_LOOK_EVERY_S):
-                    end = self._hear(self.connection.recv())
-                    if end is not None:
-                        return end
-                    heard = time.monotonic()
-                elif now - heard > self._patience_s():
-                    return self._ending(f"a hang: it did not come back within {self._patience_s():.0f} s")
-        except (EOFError, ConnectionError):
-            return self._ending(_said_of(self.process.wait()))
-
-    def _ending(self, how: str | None) -> Ending:
-        return Ending(self.at, how, self.holding, self.slowest_s)
-
-    def _patience_s(self) -> float:
-        if self.at is None:
-            return _STARTS_S
-        if self.at == RESTORING:
-            return _RESTORING_TAKES * self.silence_s
-        return self.step_s
-
-    def _hear(self, message: tuple[Any, ...]) -> Ending | None:
-        match message:
-            case ("ask", what, about):
-                self.connection.send(self.lender.answer(what, about))
-            case ("at", number, holding):
-                now = time.monotonic()
-                if self.at is not None and self.at >= 0:
-                    self.slowest_s = max(self.slowest_s or 0.0, now - self.began)
-                self.at, self.holding, self.began = number, holding, now
-            case ("survived",):
-                return self._ending(None)
-            case ("raised", error):
-                return self._ending(error)
-            case ("unusable", error):
-                return Ending(None, error)
-            case ("away", error):
-                raise ServerAwayError(f"in a child process: {error}")
-            case ("outside", error):
-                raise TransientError(f"in a child process: {error}")
-            case _:
-                raise ValueError(f"expected a message of a rehearsal's child, got {message!r}")
-        return None
-
-
-def resident_bytes(pid: int) -> int:
-    """Memory that a process occupies; 0 when it has ended."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-    except (OSError, IndexError):
-        return 0
-
-
 def available_bytes() -> int:
     """Memory that is free for the taking: of the machine, or of this process's control group where that is less."""
     with open("/proc/meminfo", encoding="ascii") as file:
@@ -251,9 +167,3 @@ def available_bytes() -> int:
     except OSError:
         return available
     return available if limit == "max" else max(0, min(available, int(limit) - int(used)))
-
-
-def _said_of(code: int) -> str:
-    if code >= 0:
-        return f"the process left with exit code {code}"
-    return f"the process was ended by signal {-code} ({signal.Signals(-code).name})"

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tidemill.shared.log.records import Records
 from tidemill.shared.runner.crash_log import EVERYTHING, Crash, ends_of
-from tidemill.shared.runner.culprit_walk import SHARE
+from tidemill.shared.runner.forked_walk import SHARE
 
 
 class StepSizes:

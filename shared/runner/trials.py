@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.runner.child_watch import Ending
 from tidemill.shared.runner.crash_log import Crash
 from tidemill.shared.runner.crash_verdicts import CrashVerdicts
 from tidemill.shared.runner.quarantine import Withheld
-from tidemill.shared.runner.rehearsal import RESTORING, Rehearsal, batches, perform
+from tidemill.shared.runner.rehearsal import RESTORING, Rehearsal, RehearsedTask, batches, perform
 from tidemill.shared.runner.restore import ReplayCrashedError, Restore, SupersededError
-from tidemill.shared.runner.stage_child import Ending
 
 log = logging.getLogger(__name__)
 _CERTAIN = 2
@@ -182,7 +182,7 @@ class CrashTrials:
             at = number
 
         try:
-            perform(self._restore, rehearsal, told)
+            perform(RehearsedTask(self._restore, rehearsal, told), rehearsal.pieces, told)
         except (TransientError, SupersededError, KeyboardInterrupt, SystemExit):
             raise
         except ReplayCrashedError as problem:

@@ -42,6 +42,7 @@ class Machine:
         self.in_children: MakeStage | None = None
         self._runner: Runner | None = None
         self.followers: Sequence[Stage] = ()
+        self.most_steps = 3_000
 
     def end(self, value: bytes) -> None:
         """End the process without an exception that it could catch."""
@@ -84,12 +85,12 @@ class Machine:
             self._runner = runner
             if self.in_children is not None:
                 runner.use_children(self.in_children, ("tidemill.shared.service.loaded_once",))
-            for _ in range(3_000):
+            for _ in range(self.most_steps):
                 runner.step()
                 if done(runner):
                     self._ends.put(runner)
                     return
-            raise AssertionError("neither done nor dead after 3,000 steps")
+            raise AssertionError(f"neither done nor dead after {self.most_steps:,} steps")
         except BaseException as problem:
             self._ends.put(problem)
 

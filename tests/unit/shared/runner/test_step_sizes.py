@@ -8,7 +8,7 @@ from tests.property.runner_tasks import records_of
 from tests.unit.shared.runner.runners import INPUT
 from tidemill.shared.log.records import Records
 from tidemill.shared.runner.crash_log import EVERYTHING, Crash
-from tidemill.shared.runner.culprit_walk import SHARE
+from tidemill.shared.runner.forked_walk import SHARE
 from tidemill.shared.runner.step_sizes import StepSizes
 
 PLACE = f"{INPUT}:0"

@@ -125,7 +125,7 @@ def test_what_is_condemned_is_owed_until_a_commit(tmp_path: Path) -> None:
     assert not desk.verdicts.owed.addresses(0)
 
 
-@pytest.mark.parametrize(("children", "size"), [(True, 64), (False, 1)])
+@pytest.mark.parametrize(("children", "size"), [(True, 1_000), (False, 1)])
 def test_behind_a_condemned_record_children_go_on_with_all_and_the_task_itself_with_one(tmp_path: Path, children: bool, size: int) -> None:
     desk = Desk(tmp_path, children)
     for _ in range(2):
