@@ -15,7 +15,8 @@ def go_ahead(task: RehearsedTask, pieces: Sequence[Sequence[Records]], broker: L
     """Do what the parent says, until it says nothing any more; raises whatever the task raises.
 
     The parent's words: ``give BEGIN END`` (rows of all records, as one step), ``condemn ROW WHY``, ``fork`` with the socket that the fork is to use,
-    ``fate PID`` (of a fork that has ended), ``rest`` (nothing follows; forks of forks become this process's own). It is not forked with more than `threads` threads: those that libraries had before the task was made.
+    ``fate PID`` (of a fork that has ended), ``rest`` (nothing follows; forks of forks become this process's own). A process with more than
+    `threads` threads, those that libraries had before the task was made, is not forked.
     """
     records = [one for piece in pieces for one in piece]
     broker.tell("survived", task.holding)
