@@ -79,6 +79,7 @@ class ForkedWalk:
                 stop = self._lose(begin, end, ending)
                 if stop is not None:
                     return stop
+                self.scouts.fork()
             elif begin == end or end == self._new == self.total:
                 return Found(self._culprits, self._smallest)
             else:
@@ -129,21 +130,20 @@ class ForkedWalk:
             return None
         self._culprits.append((new, how))
         self.scouts.condemn(new, how)
-        # The scout was forked before the base knew of it.
-        self.scouts.fork()
         self._new, self._alone, self._size, self._calm = new + 1, -1, 1, 0
         return None
 
     def _stand_before(self, begin: int, end: int) -> tuple[int, int]:
         """Bring the base to the step in which a scout died, or to an earlier one if another scout dies of that; the step."""
-        self.scouts.fork()
         if not self._sure:
             return begin, end
+        self.scouts.fork()
         for number, step in enumerate(self._sure):
             if not self.scouts.give(*step, None).survived:
                 del self._sure[number:]
                 return self._stand_before(*step)
-        self._settle()
+        self.scouts.advance()
+        self._sure = []
         return begin, end
 
 

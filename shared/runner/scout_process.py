@@ -1,5 +1,6 @@
 """The child's end of `tidemill.shared.runner.scouts`: a process that holds a task's state, and forks others that go ahead with it."""
 
+import gc
 import os
 import signal
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ def go_ahead(task: RehearsedTask, pieces: Sequence[Sequence[Records]], broker: L
     `threads` threads, those that libraries had before the task was made, is not forked.
     """
     records = [one for piece in pieces for one in piece]
+    # What forks share is copied where a collection writes to it.
+    gc.collect()
+    gc.freeze()
     broker.tell("survived", task.holding)
     while True:
         try:
