@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ.pop(name, None)
     elif getattr(config.option, "numprocesses", None):
         config.stash[DESK] = ServerDesk()
-        config.stash[FORKS] = WorkerForkServer(config.args)
+        config.stash[FORKS] = WorkerForkServer()
         config.option.tx = [config.stash[FORKS].specification if one == "popen" else one for one in config.option.tx]
 
 

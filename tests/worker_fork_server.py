@@ -1,27 +1,27 @@
-"""The process that the workers of `pytest -n` are forked from: it has imported and collected the tests, which each of them would do again.
+"""The process that the workers of `pytest -n` are forked from: it has imported the libraries and Tidemill, which each of them would do again.
 
-A worker that starts as an interpreter of its own pays ten seconds of processor time for its imports; a forked one collects what is imported already.
 pytest-xdist starts whatever interpreter it is told of: it is told of `tests/forked_worker.py`, which hands its files over to this process and waits
-for the end of the worker that got them.
+for the end of the worker that got them. The tests themselves are imported after the fork: some of them calculate meanwhile, and begin threads that no
+fork would have.
 """
 
 import atexit
 import contextlib
 import gc
+import importlib
 import os
+import pkgutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
-from unittest import mock
 
-import polars
-import pytest
+import hypothesis  # noqa: F401
+import pytest  # noqa: F401
 
 from tidemill.shared.lifeline import tie_to, tied_to_parent
 
@@ -34,19 +34,19 @@ class WorkerForkServer:
 
     Parameters
     ----------
-    tests
-        What is collected: arguments of pytest.
+    packages
+        Whose modules it imports; where none is named, no module.
     """
 
-    def __init__(self, tests: Sequence[str]) -> None:
+    def __init__(self, packages: Sequence[str] = ("tidemill",)) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="tidemill-workers-")
         self._address = str(Path(self._folder.name) / "forks")
         listener = socket.socket(socket.AF_UNIX)
         with listener:
             listener.bind(self._address)
-            # Whoever asks before everything is collected waits.
+            # Whoever asks before everything is imported waits.
             listener.listen()
-            command = [sys.executable, "-m", "tests.worker_fork_server", str(listener.fileno()), *tests]
+            command = [sys.executable, "-m", "tests.worker_fork_server", str(listener.fileno()), *packages]
             # The tests' own terminal is not its business.
             self._process = subprocess.Popen(
                 command,
@@ -70,11 +70,10 @@ class WorkerForkServer:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Import and collect, then fork a worker for each that connects."""
+    """Import, then fork a worker for each that connects."""
     listener = socket.socket(fileno=int(arguments[0]))
-    # What cannot be collected is told by the workers, which try it again.
-    with _no_pool():
-        pytest.main(["--collect-only", "-q", *arguments[1:]])
+    for package in arguments[1:]:
+        _import_all(package)
     gc.collect()
     gc.freeze()
     # The kernel takes away those that have ended; Ctrl-C is meant for who controls the tests, who ends the others.
@@ -104,38 +103,23 @@ def _forked(listener: socket.socket) -> str:
         if len(files) == 3 and os.fork() == 0:
             tie_to(server)
             listener.close()
-            kept = connection.detach()
+            connection.detach()
             for place, file in enumerate(files):
                 os.dup2(file, place)
             _close(files)
-            if _has_pool():
-                _begin_anew(kept, code.decode())
             sys.stdin, sys.stdout, sys.stderr = (open(place, mode, closefd=False) for place, mode in enumerate("rww"))
             return code.decode()
         _close(files)
         connection.close()
 
 
-@contextlib.contextmanager
-def _no_pool() -> Iterator[None]:
-    """Keep polars from beginning its threads, of which a fork has none: modules that calculate while they are imported are left to the workers."""
-    with contextlib.ExitStack() as refused:
-        for owner, name in ((polars, "from_arrow"), (polars.LazyFrame, "collect"), (polars.LazyFrame, "collect_schema")):
-            refused.enter_context(mock.patch.object(owner, name, side_effect=RuntimeError("polars calculates after the fork only")))
-        yield
-
-
-def _has_pool() -> bool:
-    """Whether polars had begun its threads before the fork for all that: a child would wait for them for good."""
-    return "polars-0" in {name.read_text().strip() for name in Path(f"/proc/{os.getppid()}/task").glob("*/comm")}
-
-
-def _begin_anew(kept: int, code: str) -> NoReturn:
-    """Become an interpreter of its own, with the files that are there and the connection that tells of the end."""
-    os.set_inheritable(kept, True)
-    for number in (signal.SIGCHLD, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
-    os.execv(sys.executable, [sys.executable, "-u", "-c", code])
+def _import_all(package: str) -> None:
+    """Import a package and every module below it but its programs."""
+    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+        if not module.name.endswith(".__main__"):
+            # What cannot be imported is told by the tests of it.
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module.name)
 
 
 def _close(files: Sequence[int]) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -14,22 +15,24 @@ from tests.worker_fork_server import WorkerForkServer
 _LIMIT_S = 60.0
 
 
-def test_the_workers_of_this_run_were_forked() -> None:
-    """One that had to begin anew has arguments of its own: a module that begins polars' threads when it is imported costs each worker all imports."""
+def test_the_workers_of_this_run_were_forked_from_a_process_without_pools() -> None:
+    """A module of Tidemill that calculates when it is imported begins threads: a fork has none of them, and waits for them for good."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         pytest.skip("the tests run in one process")
     assert "tests.worker_fork_server" in sys.orig_argv
+    threads = {name.read_text().strip() for name in Path(f"/proc/{os.getppid()}/task").glob("*/comm")}
+    assert threads and not [name for name in threads if name.startswith(("polars-0", "tokio", "rayon"))]
 
 
 @pytest.fixture
 def interpreter() -> Iterator[list[str]]:
     """The interpreter that xdist would start, of a server that collects nothing."""
-    with closing(WorkerForkServer(["--noconftest", "--version"])) as server:
+    with closing(WorkerForkServer([])) as server:
         yield shlex.split(server.specification.removeprefix("popen//python="))
 
 
 def test_a_fork_executes_the_code_with_the_files_that_it_is_given(interpreter: list[str]) -> None:
-    code = "import os, sys; print(input(), 'pytest' in sys.modules); print(os.getpid(), file=sys.stderr)"
+    code = "import os, sys; print(input(), 'hypothesis' in sys.modules); print(os.getpid(), file=sys.stderr)"
     ended = [
         subprocess.run([*interpreter, "-u", "-c", code], input=word, capture_output=True, text=True, timeout=_LIMIT_S, check=True)
         for word in ("one", "another")
@@ -44,7 +47,7 @@ def test_an_interpreter_ends_when_its_fork_is_killed(interpreter: list[str]) -> 
 
 
 def test_forks_end_with_their_server() -> None:
-    server = WorkerForkServer(["--noconftest", "--version"])
+    server = WorkerForkServer([])
     command = [*shlex.split(server.specification.removeprefix("popen//python=")), "-c", "print('here', flush=True); import time; time.sleep(600)"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as interpreter:
         assert interpreter.stdout is not None and interpreter.stdout.readline() == "here\n"
