@@ -1,7 +1,6 @@
 """Fixtures of all tests: real servers once per run, unique names per test; and the order that lets several workers end together."""
 
 import gc
-import os
 import secrets
 from collections import Counter
 from collections.abc import Iterator
@@ -27,14 +26,8 @@ USUAL_DURATION_S = {"e2e": 60.0, "integration": 5.0, "contract": 1.0, "property"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """In the process that controls workers: be ready to fork them and to start the servers that they share. In a worker: have no terminal.
-
-    The `readline` module, which pytest imports, tells child processes the terminal's size in these variables, and rich believes them.
-    """
-    if hasattr(config, "workerinput"):
-        for name in ("COLUMNS", "LINES"):
-            os.environ.pop(name, None)
-    elif getattr(config.option, "numprocesses", None):
+    """In the process that controls workers: be ready to fork them, and to start the servers that they share."""
+    if not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None):
         config.stash[DESK] = ServerDesk()
         config.stash[FORKS] = WorkerForkServer()
         config.option.tx = [config.stash[FORKS].specification if one == "popen" else one for one in config.option.tx]

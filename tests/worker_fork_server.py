@@ -72,6 +72,9 @@ class WorkerForkServer:
 def main(arguments: Sequence[str]) -> None:
     """Import, then fork a worker for each that connects."""
     listener = socket.socket(fileno=int(arguments[0]))
+    # The terminal's size, which readline has told child processes: a worker has no terminal, and rich reads it when a module makes its console.
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
     for package in arguments[1:]:
         _import_all(package)
     gc.collect()

@@ -106,8 +106,9 @@ def test_a_slow_canary_goes_back_with_figures_and_an_equally_fast_one_stays(
         assert (said["model"], said["action"], said["version"], said["trigger"]) == ("faulty", "step_back", "v2", "trial")
         assert said["reason"].startswith("v2 as a canary: scoring time: expected at most 3 times the champion's")
         figures = said["figures"]
-        assert figures["challenger_scoring_us"] > max(3 * figures["champion_scoring_us"], figures["champion_scoring_us"] + 20)
-        assert figures["slow_windows"] >= 10
+        # Most windows are slow by both limits; over all of them one stall of the machine may have been the champion's.
+        assert figures["slow_windows"] >= 10 and figures["slow_windows"] > figures["scoring_windows"] / 2
+        assert figures["challenger_scoring_us"] > figures["champion_scoring_us"] + 20
         windows = Counter(window["model"] for window in map(timed.decode, values(topics.scoring_times, partitions)))
         assert windows["calm"] >= windows["faulty"] - partitions, "the other canary was watched for as long"
 

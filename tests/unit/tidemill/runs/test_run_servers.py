@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_services_that_are_started_anew_are_forked_from_the_same_process(folder: Path) -> None:
     others = set(psutil.Process().children())
     with RunServers(folder) as servers:
-        assert set(psutil.Process().children()) == others, "nothing is started before somebody asks"
+        assert set(psutil.Process().children()) <= others, "nothing is started before somebody asks"
         infrastructure = servers.infrastructure
         forks = set(psutil.Process().children()) - others
         pids = []
@@ -39,7 +39,8 @@ def test_services_that_are_started_anew_are_forked_from_the_same_process(folder:
             supervisor.stop()
         assert servers.infrastructure is infrastructure
     psutil.wait_procs([*forks, *pids], patient(10))
-    assert set(psutil.Process().children()) == others and not any(one.is_running() for one in (*forks, *pids))
+    # What earlier tests have left may end meanwhile.
+    assert set(psutil.Process().children()) <= others and not any(one.is_running() for one in (*forks, *pids))
 
 
 def test_the_folder_of_another_run_is_refused_before_anything_is_started(folder: Path) -> None:
