@@ -8,6 +8,8 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 4 + (os.cpu_count() or 
 # Threads of a training that spin while they wait would take the processors from the other workers.
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
+# Imports write byte code, whatever the environment says: dozens of processes import the same, and the installation compiles nothing.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo bench bench-quick bench-models test test-long kernels java-caches check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults promotions tables-up rolling-restart gate-years ab-years wheel wheel-demo lint \
 	format types imports up mlflow doctor clean
