@@ -27,6 +27,8 @@ from tidemill.shared.lifeline import tie_to, tied_to_parent
 
 _STAND_IN = Path(__file__).with_name("forked_worker.py")
 _CODE_BYTES = 4096
+# What Tidemill imports when it is needed, and most workers need.
+_NEEDED_LATER = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "sqlalchemy.dialects.sqlite", "skl2onnx")
 
 
 class WorkerForkServer:
@@ -77,6 +79,8 @@ def main(arguments: Sequence[str]) -> None:
         os.environ.pop(name, None)
     for package in arguments[1:]:
         _import_all(package)
+        for module in _NEEDED_LATER:
+            importlib.import_module(module)
     gc.collect()
     gc.freeze()
     # The kernel takes away those that have ended; Ctrl-C is meant for who controls the tests, who ends the others.

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tidemill.shared.models.registry_database import make_database
+
 _AT_ONCE = 100
 
 
@@ -42,6 +44,7 @@ class ModelRegistry:
             folder.mkdir(parents=True, exist_ok=True)
             # Beside the database: MLflow's own default is below whatever folder a process happens to run in.
             self._artifacts = (folder / "mlflow-artifacts").as_uri()
+            make_database(Path(uri.removeprefix("sqlite:///")))
         self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def record(
