@@ -11,6 +11,7 @@ them at its event time, or at its availability where that is earlier.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,7 @@ def compare(oracle: FlightsOracle, vectors: pd.DataFrame, requests: int = 1000, 
         expected, later = oracle.features(request), oracle.features(request, ahead=1)
         if unknown := [name for name in names if name not in expected]:
             raise ValueError(f"expected features of the application file, the vectors also have {', '.join(unknown)}")
-        came = by_id.loc[request]
+        came = by_id.loc[request].to_dict()
         wrong = [name for name in names if not expected[name].equals(came[name])]
         values += len(names)
         mismatches += len(wrong)
@@ -274,6 +275,7 @@ def milliseconds(column: Any) -> NDArray[np.int64]:
     return np.asarray(series.to_numpy(), dtype=np.int64)
 
 
+@cache
 def duration_ms(words: str) -> int:
     """Milliseconds of ``2h``, ``30d``, ..."""
     for unit, size in (("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)):
