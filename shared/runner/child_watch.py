@@ -43,14 +43,17 @@ class Ending:
         What ended it, for people; None when it survived.
     holding
         Whether the task, before that piece, held back what it had been given.
-    slowest_s
-        Time that the slowest piece took; None when it got over none.
+    took_s
+        Time that a scout's step took; None for a whole rehearsal.
+    raised
+        Whether it has raised an exception: its process is still there.
     """
 
     at: int | None
     how: str | None = None
     holding: bool = False
-    slowest_s: float | None = None
+    took_s: float | None = None
+    raised: bool = False
 
     @property
     def survived(self) -> bool:
@@ -72,8 +75,6 @@ class ChildWatch:
         How long a piece may take; how long one may that decides, and a fifth of the restore.
     at, holding
         Where it is, and whether the task holds back what it was given before.
-    slowest_s
-        Time that the slowest piece took.
     """
 
     process: WatchedProcess
@@ -85,8 +86,6 @@ class ChildWatch:
     silence_s: float
     at: int | None = None
     holding: bool = False
-    slowest_s: float | None = None
-    began: float = 0.0
 
     def follow(self, order: object) -> Ending:
         """Give the child an order and listen until it is done, or the child's end is near.
@@ -96,7 +95,7 @@ class ChildWatch:
         TransientError
             Something outside failed, in the child or in what it was to read (retry).
         """
-        heard = stayed = self.began = time.monotonic()
+        heard = stayed = time.monotonic()
         try:
             self.connection.send(order)
             while True:
@@ -117,8 +116,8 @@ class ChildWatch:
         except (EOFError, ConnectionError):
             return self._ending(_said_of(self.process.wait()))
 
-    def _ending(self, how: str | None) -> Ending:
-        return Ending(self.at, how, self.holding, self.slowest_s)
+    def _ending(self, how: str | None, raised: bool = False) -> Ending:
+        return Ending(self.at, how, self.holding, raised=raised)
 
     def _patience_s(self) -> float:
         if self.at is None:
@@ -132,15 +131,12 @@ class ChildWatch:
             case ("ask", what, about):
                 self.connection.send(self.lender.answer(what, about))
             case ("at", number, holding):
-                now = time.monotonic()
-                if self.at is not None and self.at >= 0:
-                    self.slowest_s = max(self.slowest_s or 0.0, now - self.began)
-                self.at, self.holding, self.began = number, holding, now
+                self.at, self.holding = number, holding
             case ("survived", holding):
                 self.holding = holding
                 return self._ending(None)
             case ("raised", error):
-                return self._ending(error)
+                return self._ending(error, raised=True)
             case ("unusable", error):
                 return Ending(None, error)
             case ("away", error):

@@ -37,7 +37,7 @@ class Found:
 
 @dataclass(slots=True)
 class ForkedWalk:
-    """Goes through a stretch of records; a scout has been forked.
+    """Goes through a stretch of records; a scout stands before it.
 
     A scout that dies of a step of several records is followed by one that takes them in a 32nd, or one by one; that of a single one by another that
     confirms. Then the base is told to pass the culprit over, and the walk goes on behind it with steps of one that grow. So a culprit costs a few
@@ -79,7 +79,7 @@ class ForkedWalk:
                 stop = self._lose(begin, end, ending)
                 if stop is not None:
                     return stop
-                self.scouts.fork()
+                self.scouts.stand()
             elif begin == end or end == self._new == self.total:
                 return Found(self._culprits, self._smallest)
             else:
@@ -93,7 +93,7 @@ class ForkedWalk:
 
     def _pass(self, begin: int, end: int, ending: Ending) -> None:
         self._sure.append((begin, end))
-        self._silence_s = max(self._silence_s or AT_LEAST_S, MUCH_LONGER * (ending.slowest_s or 0.0))
+        self._silence_s = max(self._silence_s or AT_LEAST_S, MUCH_LONGER * (ending.took_s or 0.0))
         if end > self._new:
             self._calm += 1
             if self._calm >= SHARE and self._size < self._first:
@@ -106,7 +106,7 @@ class ForkedWalk:
         """Make what the scout has survived the base's state."""
         self.scouts.advance()
         self._sure = []
-        self.scouts.fork()
+        self.scouts.stand()
 
     def _lose(self, begin: int, end: int, ending: Ending) -> Found | None:
         """Have the base stand before the step that the scout died in, and narrow it; what was found if that is the end."""
@@ -137,7 +137,7 @@ class ForkedWalk:
         """Bring the base to the step in which a scout died, or to an earlier one if another scout dies of that; the step."""
         if not self._sure:
             return begin, end
-        self.scouts.fork()
+        self.scouts.stand()
         for number, step in enumerate(self._sure):
             if not self.scouts.give(*step, None).survived:
                 del self._sure[number:]

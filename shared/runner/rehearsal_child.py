@@ -1,8 +1,11 @@
 """The child of `tidemill.shared.runner.stage_child`: ``python -m tidemill.shared.runner.rehearsal_child FD LIFELINE``."""
 
 import faulthandler
+import gc
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 import tidemill.shared.without_pandas  # noqa: F401 - before all that makes arrays
@@ -10,10 +13,10 @@ from tidemill.shared.lifeline import end_with, tie_to
 from tidemill.shared.log.errors import ServerAwayError, TransientError
 from tidemill.shared.observability.redaction import redact_tracebacks
 from tidemill.shared.runner.lent_broker import LentBroker
+from tidemill.shared.runner.offer import Offer, Rehearses
 from tidemill.shared.runner.rehearsal import RESTORING, perform
 from tidemill.shared.runner.restore import ReplayCrashedError
-from tidemill.shared.runner.scout_process import go_ahead, threads_now
-from tidemill.shared.runner.stage_child import Offer
+from tidemill.shared.runner.scout_process import asked_again, condemned_of, go_ahead, threads_now
 from tidemill.shared.without_blas import leave_out_blas
 
 
@@ -34,34 +37,58 @@ def main() -> None:
     # The offer brings its service's modules.
     leave_out_blas()
     offer.folder.mkdir()
-    broker = LentBroker(connection)
-    at = RESTORING
-
-    def told(number: int, holding: bool) -> None:
-        nonlocal at
-        at = number
-        broker.tell("at", number, holding)
-
-    try:
-        task = offer.make(broker, offer.folder).bring_back(offer.rehearsal, told)
-        if offer.by_scouts:
-            go_ahead(task, offer.rehearsal.pieces, broker, threads)
-        else:
-            perform(task, offer.rehearsal.pieces, told)
-    except ServerAwayError as problem:
-        broker.tell("away", str(problem))
-    except TransientError as problem:
-        broker.tell("outside", str(problem))
-    except ReplayCrashedError as crash:
-        broker.tell("raised", f"{type(crash.cause).__name__}: {crash.cause}")
-    except BaseException as problem:
-        # What fails before the task is given anything, and is not the task's own, says nothing of it.
-        broker.tell("raised" if at > RESTORING else "unusable", f"{type(problem).__name__}: {problem}")
-    else:
-        if not offer.by_scouts:
-            broker.tell("survived", False)
+    condemned: Sequence[tuple[int, str]] | None = offer.condemned
+    child = _Child(offer, LentBroker(connection), threads)
+    while condemned is not None:
+        condemned = child.go(condemned)
     # Libraries that end badly have no part in what the task survives.
     os._exit(0)
+
+
+class _Child:
+    """Goes through what its parent offers, again if that asks for it after an exception.
+
+    Parameters
+    ----------
+    threads
+        Those that libraries had before the stage was made.
+    """
+
+    def __init__(self, offer: Offer, broker: LentBroker, threads: int) -> None:
+        self._offer, self._broker, self._threads = offer, broker, threads
+        self._records = [one for piece in offer.rehearsal.pieces for one in piece]
+        self._stage: Rehearses | None = None
+        self._at = RESTORING
+
+    def go(self, condemned: Sequence[tuple[int, str]]) -> Sequence[tuple[int, str]] | None:
+        """Bring the task back and go through it, and say how it ended; rows to pass over if it is to be brought back again, None when all is said."""
+        broker, offer, self._at = self._broker, self._offer, RESTORING
+        rehearsal = replace(offer.rehearsal, owed=[*offer.rehearsal.owed, *condemned_of(self._records, condemned)])
+        try:
+            if self._stage is None:
+                self._stage = offer.make(broker, offer.folder)
+                # Collections look at tasks only, however often they are brought back.
+                gc.freeze()
+            task = self._stage.bring_back(rehearsal, self._told)
+            if offer.by_scouts:
+                return go_ahead(task, self._records, broker, self._threads)
+            perform(task, rehearsal.pieces, self._told)
+        except ServerAwayError as problem:
+            broker.tell("away", str(problem))
+        except TransientError as problem:
+            broker.tell("outside", str(problem))
+        except ReplayCrashedError as crash:
+            broker.tell("raised", f"{type(crash.cause).__name__}: {crash.cause}")
+        except BaseException as problem:
+            # What fails before the task is given anything, and is not the task's own, says nothing of it.
+            broker.tell("raised" if self._at > RESTORING else "unusable", f"{type(problem).__name__}: {problem}")
+        else:
+            broker.tell("survived", False)
+        return asked_again(broker) if offer.by_scouts else None
+
+    def _told(self, number: int, holding: bool) -> None:
+        self._at = number
+        self._broker.tell("at", number, holding)
 
 
 if __name__ == "__main__":

@@ -25,12 +25,13 @@ from tidemill.shared.runner.flood_report import FloodReport
 from tidemill.shared.runner.guarded_restore import GuardedRestore
 from tidemill.shared.runner.host_clocks import steady_ms, steady_of, wall_ms
 from tidemill.shared.runner.lent_broker import Lender
+from tidemill.shared.runner.offer import MakeStage
 from tidemill.shared.runner.ownership import Precedence
 from tidemill.shared.runner.progress import RecordCodecPort
 from tidemill.shared.runner.rehearsal import Rehearsal, RehearsedTask, StepObserver
 from tidemill.shared.runner.restore import Restore
 from tidemill.shared.runner.running_task import RunningTask
-from tidemill.shared.runner.stage_child import MakeStage, StageChild
+from tidemill.shared.runner.stage_child import StageChild
 from tidemill.shared.runner.stage_clients import StageClients
 from tidemill.shared.runner.stage_loop import StageLoop
 from tidemill.shared.runner.stage_topics import StageTopics

@@ -12,37 +12,51 @@ from tidemill.shared.runner.lent_broker import LentBroker
 from tidemill.shared.runner.rehearsal import RehearsedTask
 
 
-def go_ahead(task: RehearsedTask, pieces: Sequence[Sequence[Records]], broker: LentBroker, threads: int) -> None:
-    """Do what the parent says, until it says nothing any more; raises whatever the task raises.
+def go_ahead(task: RehearsedTask, records: Sequence[Records], broker: LentBroker, threads: int) -> Sequence[tuple[int, str]] | None:
+    """Do what the parent says, until it wants the task to be brought back again (the rows to pass over then, and why) or nothing any more (None).
 
-    The parent's words: ``give BEGIN END`` (rows of all records, as one step), ``condemn ROW WHY``, ``fork`` with the socket that the fork is to use,
-    ``fate PID`` (of a fork that has ended), ``rest`` (nothing follows; forks of forks become this process's own). A process with more than
-    `threads` threads, those that libraries had before the task was made, is not forked.
+    Raises whatever the task raises. The parent's words: ``give BEGIN END`` (rows of all records, as one step), ``condemn ROW WHY``,
+    ``again CONDEMNED``, ``fork`` with the socket that the fork is to use, ``fate PID`` (of a fork that has ended), ``rest`` (nothing follows; forks
+    of forks become this process's own). A process with more than `threads` threads, those that libraries had before the task was made, is not forked.
     """
-    records = [one for piece in pieces for one in piece]
-    # What forks share is copied where a collection writes to it.
-    gc.collect()
-    gc.freeze()
     broker.tell("survived", task.holding)
     while True:
         try:
             word, *about = broker.hear()
         except (EOFError, ConnectionError):
-            return
+            return None
         match word:
             case "give":
                 task.give(_rows(records, *about))
                 broker.tell("survived", task.holding)
             case "condemn":
-                row, why = about
-                (record,) = _rows(records, row, row + 1)
-                task.condemn(record, why)
+                task.condemn(*condemned_of(records, [(about[0], about[1])])[0])
+            case "again":
+                return about[0]  # type: ignore[no-any-return]
             case "fork":
                 _fork(broker, threads)
             case "fate":
                 broker.tell("fate", os.waitstatus_to_exitcode(os.waitpid(about[0], 0)[1]))
             case "rest":
                 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
+def asked_again(broker: LentBroker) -> Sequence[tuple[int, str]] | None:
+    """Wait until the parent wants the task to be brought back after an exception: see `go_ahead`."""
+    try:
+        word, *about = broker.hear()
+    except (EOFError, ConnectionError):
+        return None
+    if word != "again":
+        raise ValueError(f"expected that the task is to be brought back again, got {word!r}")
+    # Nothing of the task that has raised takes memory beside the next one.
+    gc.collect()
+    return about[0]  # type: ignore[no-any-return]
+
+
+def condemned_of(records: Sequence[Records], rows: Sequence[tuple[int, str]]) -> list[tuple[Records, str]]:
+    """Return rows of all records as batches of one, with the reasons for which they are passed over."""
+    return [(_rows(records, row, row + 1)[0], why) for row, why in rows]
 
 
 def threads_now() -> int:
@@ -54,6 +68,9 @@ def _fork(broker: LentBroker, at_most: int) -> None:
     """Fork, unless the task has threads, which a fork would not have: their locks might be held in it for ever."""
     handle = broker.hear_handle()
     threads = threads_now()
+    if threads <= at_most:
+        # What forks share is copied where a collection writes to it.
+        gc.freeze()
     pid = os.fork() if threads <= at_most else -1
     if pid:
         os.close(handle)

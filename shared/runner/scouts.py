@@ -1,4 +1,4 @@
-"""A child that brings a task back once, and forks of it that go ahead: whatever ends a fork, the state before it is still there."""
+"""A child that brings a task back, and scouts that go ahead with it: forks of the child, or the child itself where it cannot be forked."""
 
 import logging
 import os
@@ -11,17 +11,19 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 
 from tidemill.shared.runner.child_watch import ChildWatch, Ending, WatchedProcess
+from tidemill.shared.runner.offer import Offer
 
 log = logging.getLogger(__name__)
 # The base does nothing but wait for orders.
 _ANSWERS_S = 60.0
 _STAY_ALIVE_EVERY_S = 0.5
+StartChild = Callable[[], tuple[WatchedProcess, Connection]]
 MakeWatch = Callable[[WatchedProcess, Connection, float | None], ChildWatch]
 
 
 @dataclass(slots=True)
-class _Fork:
-    """A process of the family, whose end its parent knows."""
+class _Process:
+    """The child, or a fork of it, whose end its parent knows."""
 
     pid: int
     connection: Connection
@@ -38,43 +40,134 @@ class _Fork:
 
 
 class Scouts:
-    """The *base* holds the task's state behind all that is known to be survived; its fork, the *scout*, is given what comes next.
+    """The *base* holds the task's state behind all that is known to be survived; a *scout* is given what comes next.
 
-    A scout that survives may become the base (`advance`). One that does not costs another fork, which shares the base's memory until either writes to
-    it: milliseconds, however long the task takes to be brought back. Threads are not forked, so a base that has any is left alone.
+    A scout is a fork of the base, which shares its memory until either writes to it: milliseconds, however long the task takes to be brought back.
+    One that survives may become the base (`advance`); one that does not costs another fork. Threads are not forked, so a base that has any (polars
+    begins its own when an expression is compiled) goes ahead itself. After what it does not survive it brings the task back and gives it, in large
+    steps, what was survived: in the same process after an exception, in another child after anything else.
 
     Parameters
     ----------
-    process, connection
-        The child that brings the task back.
+    start
+        Starts a child in the place of the one before.
     offer
-        What the child is told first.
+        What a child is told first.
     watch
         Watches one process of them; with seconds that a step may take, None: as many as one that decides.
     alive
         Called every half second.
     """
 
-    def __init__(self, process: WatchedProcess, connection: Connection, offer: object, watch: MakeWatch, alive: Callable[[], None]) -> None:
-        self._process, self._offer, self._watch, self._alive = process, offer, watch, alive
-        self._base = _Fork(process.pid, connection, None)
-        self._scout: _Fork | None = None
+    def __init__(self, start: StartChild, offer: Offer, watch: MakeWatch, alive: Callable[[], None]) -> None:
+        self._start, self._offer, self._watch, self._alive = start, offer, watch, alive
+        self._child, self._base = self._started()
+        self._scout: _Process | None = None
+        # Rows of the rehearsal that the base and the scout have behind them, what is passed over of them, and how a child that went ahead was lost.
+        self._settled = self._reached = 0
+        self._condemned: list[tuple[int, str]] = []
+        self._lost: Ending | None = None
         self._stayed = time.monotonic()
+
+    @property
+    def forks(self) -> bool:
+        """Whether scouts are forks."""
+        return self._scout is not self._base
 
     def begin(self) -> Ending:
         """Have the task brought back and given what it had before."""
-        ending = self._watch(self._process, self._base.connection, None).follow(self._offer)
-        self._base.holding = ending.holding
-        return ending
+        return self._bring_back(self._offer)
 
-    def fork(self) -> bool:
-        """Let a scout begin where the base stands, in the place of the one before; False where the base cannot be forked.
+    def stand(self) -> None:
+        """Let a scout stand where the base stands, in the place of the one before.
 
         Raises
         ------
         EOFError, ConnectionError
-            The base has ended.
+            The base has ended, or the task cannot be brought back any more.
+        TransientError
+            Something outside failed meanwhile (retry).
         """
+        if self.forks:
+            self._reached = self._settled
+            if self._fork():
+                return
+            self._scout = self._base
+            if self._base.parent is not None:
+                # Another child takes its place: how a fork ends only its parent knows, which may have gone.
+                self._lost = Ending(None, "it cannot be forked")
+        if self._lost is not None or self._reached != self._settled:
+            self._return()
+            self._reached = self._settled
+
+    def give(self, begin: int, end: int, silence_s: float | None) -> Ending:
+        """Let the scout make one step, with these of the rehearsal's records; its `Ending` says whether it held records back before."""
+        if time.monotonic() - self._stayed >= _STAY_ALIVE_EVERY_S:
+            self._alive()
+            self._stayed = time.monotonic()
+        scout = self._ahead()
+        watch, begun = self._watch(self._watched(scout), scout.connection, silence_s), time.monotonic()
+        watch.at = 0
+        ending = replace(watch.follow(("give", begin, end)), took_s=time.monotonic() - begun)
+        held, scout.holding = scout.holding, ending.holding
+        if ending.survived:
+            self._reached = end
+        elif not self.forks:
+            self._lost = ending
+        return replace(ending, holding=held)
+
+    def advance(self) -> None:
+        """Have the scout be the base: what it was given is survived."""
+        self._settled = self._reached
+        if not self.forks:
+            return
+        if self._base.parent is None:
+            self._base.connection.send(("rest",))
+        else:
+            self._base.connection.close()
+        self._base, self._scout = self._ahead(), None
+
+    def condemn(self, row: int, why: str) -> None:
+        """Have the base pass over a record, with its next step."""
+        self._condemned.append((row, why))
+        if self._lost is None:
+            self._base.connection.send(("condemn", row, why))
+
+    def close(self) -> None:
+        """Give the connections back; the processes end with the child that they come from."""
+        for one in (self._scout, self._base):
+            if one is not None and one.parent is not None:
+                one.connection.close()
+
+    def _started(self) -> tuple[WatchedProcess, _Process]:
+        child, connection = self._start()
+        return child, _Process(child.pid, connection, None)
+
+    def _watched(self, process: _Process) -> WatchedProcess:
+        return self._child if process.parent is None else process
+
+    def _bring_back(self, order: object) -> Ending:
+        ending = self._watch(self._watched(self._base), self._base.connection, None).follow(order)
+        self._base.holding = ending.holding
+        return ending
+
+    def _return(self) -> None:
+        """Bring the task back to where the base stood, for a child that goes ahead itself."""
+        if self._lost is None or self._lost.raised:
+            order: object = ("again", self._condemned)
+        else:
+            self._child, self._base = self._started()
+            self._scout, order = self._base, replace(self._offer, condemned=self._condemned)
+        ending, self._lost = self._bring_back(order), None
+        size = self._offer.rehearsal.max_batch
+        for begin in range(0, self._settled, size):
+            if ending.survived:
+                ending = self.give(begin, min(begin + size, self._settled), None)
+        if not ending.survived:
+            raise ConnectionError(f"the task does not come back to where it was: {ending.how}")
+
+    def _fork(self) -> bool:
+        """Fork the base; False where it cannot be."""
         self._end_scout()
         ours, theirs = socket.socketpair()
         line = Connection(ours.detach())
@@ -84,43 +177,13 @@ class Scouts:
             _, pid, threads = _answer(self._base.connection)
         if pid < 0:
             line.close()
-            log.info("a task's process cannot be forked: each try brings the task back", extra={"threads": threads})
+            log.info("a task's process has threads and goes ahead itself: what it does not survive costs a restore", extra={"threads": threads})
             return False
-        self._scout = _Fork(pid, line, self._base.connection, self._base.holding)
+        self._scout = _Process(pid, line, self._base.connection, self._base.holding)
         return True
 
-    def give(self, begin: int, end: int, silence_s: float | None) -> Ending:
-        """Let the scout make one step, with these of the rehearsal's records; its `Ending` says whether it held records back before."""
-        if time.monotonic() - self._stayed >= _STAY_ALIVE_EVERY_S:
-            self._alive()
-            self._stayed = time.monotonic()
-        scout = self._ahead()
-        watch, begun = self._watch(scout, scout.connection, silence_s), time.monotonic()
-        watch.at = 0
-        ending = replace(watch.follow(("give", begin, end)), slowest_s=time.monotonic() - begun)
-        held, scout.holding = scout.holding, ending.holding
-        return replace(ending, holding=held)
-
-    def advance(self) -> None:
-        """Have the scout be the base: what it was given is survived."""
-        if self._base.parent is None:
-            self._base.connection.send(("rest",))
-        else:
-            self._base.connection.close()
-        self._base, self._scout = self._ahead(), None
-
-    def condemn(self, row: int, why: str) -> None:
-        """Have the base pass over a record, with its next step."""
-        self._base.connection.send(("condemn", row, why))
-
-    def close(self) -> None:
-        """Give the connections back; the processes end with the child that they come from."""
-        for one in (self._scout, self._base if self._base.parent is not None else None):
-            if one is not None:
-                one.connection.close()
-
-    def _ahead(self) -> _Fork:
-        assert self._scout is not None  # noqa: S101 - a fork comes before each use
+    def _ahead(self) -> _Process:
+        assert self._scout is not None  # noqa: S101 - one stands before each use
         return self._scout
 
     def _end_scout(self) -> None:

@@ -6,18 +6,16 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
 
 from tidemill.shared.fork_server.client import ForkServer
 from tidemill.shared.fork_server.process import StartedProcess
-from tidemill.shared.log.broker import Broker
 from tidemill.shared.runner.child_watch import ChildWatch, Ending, WatchedProcess
 from tidemill.shared.runner.lent_broker import Lender
-from tidemill.shared.runner.rehearsal import Rehearsal, RehearsedTask, StepObserver
+from tidemill.shared.runner.offer import MakeStage, Offer
+from tidemill.shared.runner.rehearsal import Rehearsal
 from tidemill.shared.runner.scouts import Scouts
 
 log = logging.getLogger(__name__)
@@ -26,34 +24,6 @@ _TAIL = 2_000
 _KEPT_S = 60.0
 # Nothing of the stage goes on while that one starts: less than a process that hangs is given.
 _SERVER_ANSWERS_S = 30.0
-
-
-class Rehearses(Protocol):
-    """What a child makes: `tidemill.shared.runner.runner.Runner`."""
-
-    def bring_back(self, rehearsal: Rehearsal, told: StepObserver) -> RehearsedTask:
-        """Bring the task of a rehearsal back."""
-        ...
-
-
-# Makes the stage in the child, with a broker that is lent and a folder of its own. It is pickled: a function of a module, or a partial of one.
-MakeStage = Callable[[Broker, Path], Rehearses]
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a child is told first.
-
-    Attributes
-    ----------
-    by_scouts
-        Whether the child gives the pieces to its task as it is told (`tidemill.shared.runner.scouts`), and not by itself.
-    """
-
-    make: MakeStage
-    rehearsal: Rehearsal
-    folder: Path
-    by_scouts: bool = False
 
 
 class StageChild:
@@ -83,15 +53,13 @@ class StageChild:
         self._server = ForkServer({}, modules, folder.with_name(f"{folder.name}.log"), _SERVER_ANSWERS_S)
         self._closing: threading.Timer | None = None
 
-    def go(self, rehearsal: Rehearsal, lender: Lender, alive: Callable[[], None], silence_s: float | None = None) -> Ending:
+    def go(self, rehearsal: Rehearsal, lender: Lender, alive: Callable[[], None]) -> Ending:
         """Let a child go through a rehearsal.
 
         Parameters
         ----------
         alive
             Called every half second; what it raises ends the child.
-        silence_s
-            A shorter limit for its steps, when it is known how long they take.
 
         Raises
         ------
@@ -100,7 +68,7 @@ class StageChild:
         """
         with self._started() as (process, connection):
             limit = self._memory_bytes or available_bytes() * 4 // 5
-            watch = ChildWatch(process, connection, lender, alive, limit, min(silence_s or self._silence_s, self._silence_s), self._silence_s)
+            watch = ChildWatch(process, connection, lender, alive, limit, self._silence_s, self._silence_s)
             ending = watch.follow(Offer(self._make, rehearsal, self._folder / "state"))
             process.kill()
             process.wait()
@@ -112,16 +80,20 @@ class StageChild:
 
     @contextmanager
     def scouts(self, rehearsal: Rehearsal, lender: Lender, alive: Callable[[], None]) -> Iterator[Scouts]:
-        """Have a child bring a task back, and forks of it go ahead: see `Scouts`. All of them end with the context."""
+        """Have a child bring a task back, and scouts go ahead with it: see `Scouts`. All of them end with the context."""
         # Once, before any of them runs: what they share counts for each.
         limit = self._memory_bytes or available_bytes() * 4 // 5
 
         def watch(which: WatchedProcess, line: Connection, silence_s: float | None) -> ChildWatch:
             return ChildWatch(which, line, lender, alive, limit, min(silence_s or self._silence_s, self._silence_s), self._silence_s)
 
-        with self._started() as (process, connection):
-            offer = Offer(self._make, rehearsal, self._folder / "state", by_scouts=True)
-            with closing(Scouts(process, connection, offer, watch, alive)) as scouts:
+        with ExitStack() as child:
+
+            def start() -> tuple[WatchedProcess, Connection]:
+                child.close()
+                return child.enter_context(self._started())
+
+            with closing(Scouts(start, Offer(self._make, rehearsal, self._folder / "state", by_scouts=True), watch, alive)) as scouts:
                 yield scouts
 
     @contextmanager

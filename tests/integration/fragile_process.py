@@ -5,16 +5,20 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from tests.property.runner_tasks import CountingTask, arguments
+from tidemill.services.ingestion.settings import IngestionSettings
+from tidemill.services.ingestion.task import IngestionTask
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.log.broker import Broker
-from tidemill.shared.log.records import Records
+from tidemill.shared.log.records import Records, Step
 from tidemill.shared.observability.settings import RunnerSettings
 from tidemill.shared.runner.runner import Runner
-from tidemill.shared.service.service_process import stop_on_signals
+from tidemill.shared.runner.task import StepContext
+from tidemill.shared.service.service_process import built_in_child, stop_on_signals
 
 BOOM, SEGFAULT, KILLED, LOUD = b"boom", b"segfault", b"killed", b"loud"
 # Nothing that compression makes smaller.
@@ -38,6 +42,22 @@ def made(app: str, partitions: int, broker: Broker, folder: Path) -> Runner:
     """Make the stage: in the process itself, and in its children."""
     settings = RunnerSettings(state_folder=folder)
     return Runner(**arguments(app, broker, partitions, settings=settings, task_factory=lambda p: FragileTask(app, p, BOOM)))
+
+
+def fragile_ingestion(build: Callable[..., Runner], settings: IngestionSettings, broker: Broker, folder: Path) -> Runner:
+    """Make the ingestion of an application, in a child that raises at some records and faults at others."""
+    whole = IngestionTask.process
+
+    def process(task: IngestionTask, inputs: Sequence[Records], context: StepContext) -> Step:
+        for value in (value for records in inputs for value in records.values):
+            if value == SEGFAULT:
+                ctypes.string_at(0)
+            if value == BOOM:
+                raise ZeroDivisionError("boom")
+        return whole(task, inputs, context)
+
+    IngestionTask.process = process  # type: ignore[method-assign,assignment]  # in a process of its own
+    return built_in_child(build, settings, broker, folder)
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ from tidemill.shared.log.records import StateEntry, TopicPartition
 from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.observability.settings import RunnerSettings
 from tidemill.shared.runner.death_note import advances
+from tidemill.shared.runner.offer import MakeStage
 from tidemill.shared.runner.runner import Runner
-from tidemill.shared.runner.stage_child import MakeStage
 from tidemill.shared.runner.task import Stage
 
 INPUT, OUTPUT, REJECTED = f"{APP}-input", f"{APP}-output", f"{APP}-rejected"

@@ -53,7 +53,7 @@ def test_restores_do_not_grow_with_the_number_of_culprits(
     check(one, values)
     # Nobody notes native faults for this process, so the first one may have been a kill.
     assert one.deaths == (1 if poison == BOOM else 2)
-    assert marks.stat().st_size <= 24, "before: four restores or three children for each culprit"
+    assert len(marks.read_text().split()) <= 24, "before: four restores or three children for each culprit"
 
 
 @pytest.mark.lasts(2)
@@ -64,24 +64,42 @@ def test_without_children_a_culprit_among_others_costs_two_restores(tmp_path: Pa
     one = machine(tmp_path, values, Marking, children=False)
     one.run(lambda partition: Marking(one.end, partition), read_all(one))
     check(one, values)
-    assert one.deaths == 1 and marks.stat().st_size <= 2.2 * len(places) + 8
+    assert one.deaths == 1 and len(marks.read_text().split()) <= 2.2 * len(places) + 8
 
 
-class Threaded(Fragile):
-    """Has a thread of its own, so that its process cannot be forked."""
+class Threaded(Marking):
+    """Has a thread of its own from its restore on, so that its process cannot be forked, as that of every stage with expressions."""
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         super().restore(entries)
         threading.Thread(target=threading.Event().wait, daemon=True).start()
 
 
-@pytest.mark.lasts(5)
-def test_a_task_with_threads_is_brought_back_for_each_try(tmp_path: Path) -> None:
-    values = [column({3: SEGFAULT, 11: SEGFAULT}, 16)]
-    one = machine(tmp_path, values, Threaded)
-    one.run(lambda partition: Threaded(one.end, partition), read_all(one))
+class LateThreaded(Marking):
+    """Has a thread from its fortieth record on: a scout that has become the base cannot be forked any more."""
+
+    def _fold(self, records: Records) -> list[bytes]:
+        if self.position <= 40 < self.position + len(records):
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+        return super()._fold(records)
+
+
+@pytest.mark.lasts(10)
+@pytest.mark.parametrize("kind", [Threaded, LateThreaded])
+@pytest.mark.parametrize(("poison", "culprits"), [(BOOM, 48), (SEGFAULT, 12)], ids=["exceptions", "native faults"])
+def test_a_culprit_of_a_task_with_threads_costs_two_restores_and_only_a_native_fault_costs_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Marking], poison: bytes, culprits: int
+) -> None:
+    marks = restores(monkeypatch, tmp_path)
+    values = [column(dict.fromkeys([*range(7, 7 + 8 * (culprits // 2), 8), *range(210, 210 + culprits - culprits // 2)], poison), 240)]
+    one = machine(tmp_path, values, kind)
+    one.run(lambda partition: kind(one.end, partition), read_all(one))
     check(one, values)
-    assert one.deaths == 2
+    processes = set(marks.read_text().split())
+    print(len(marks.read_text().split()), len(processes), one.deaths)
+    assert one.deaths == (1 if poison == BOOM else 2)
+    assert len(marks.read_text().split()) <= 2.5 * culprits + 12, "before: four restores for each culprit, each in a process of its own"
+    assert len(processes) <= (8 if poison == BOOM else 2.5 * culprits + 12)
 
 
 class Paired(Fragile):

@@ -23,10 +23,9 @@ class ListedScouts:
     forks: int = 0
     given: int = 0
 
-    def fork(self) -> bool:
+    def stand(self) -> None:
         self.scout, self.owed = list(self.base), set(self.condemned)
         self.forks += 1
-        return True
 
     def give(self, begin: int, end: int, silence_s: float | None) -> Ending:
         assert begin >= len(self.scout), "no row is given twice"
@@ -46,7 +45,7 @@ class ListedScouts:
 
 
 def walk(scouts: ListedScouts, total: int) -> ForkedWalk:
-    scouts.fork()
+    scouts.stand()
     return ForkedWalk(scouts, total)  # type: ignore[arg-type]  # the same methods
 
 
