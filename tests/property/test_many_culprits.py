@@ -96,7 +96,6 @@ def test_a_culprit_of_a_task_with_threads_costs_two_restores_and_only_a_native_f
     one.run(lambda partition: kind(one.end, partition), read_all(one))
     check(one, values)
     processes = set(marks.read_text().split())
-    print(len(marks.read_text().split()), len(processes), one.deaths)
     assert one.deaths == (1 if poison == BOOM else 2)
     assert len(marks.read_text().split()) <= 2.5 * culprits + 12, "before: four restores for each culprit, each in a process of its own"
     assert len(processes) <= (8 if poison == BOOM else 2.5 * culprits + 12)
