@@ -4,9 +4,12 @@ import gc
 import secrets
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
+import typer.main
+import typer.testing
 
 from tests.infrastructure import running_servers
 from tests.infrastructure import test_infrastructure as running_infrastructure
@@ -19,6 +22,8 @@ from tidemill.deploy.embedded.infrastructure import Infrastructure
 
 # Importing and collecting makes a million objects that stay: until that is done (`pytest_collection_finish`) nothing is garbage.
 gc.disable()
+# The command line is read from the signatures of a hundred functions, which do not change: once, not for each command that a test gives.
+vars(typer.testing)["_get_command"] = cache(typer.main.get_command)
 DESK = pytest.StashKey[ServerDesk]()
 FORKS = pytest.StashKey[WorkerForkServer]()
 # Seconds that a test of a folder takes, where it does not say itself (`pytest.mark.lasts`): an order of magnitude is enough.

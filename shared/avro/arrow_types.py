@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 
 import numpy as np
@@ -127,7 +128,12 @@ def _refuse_cycles(record: AvroType) -> None:
 
 def arrow_schema(schema: str | AvroType) -> pa.Schema:
     """Return the columns of an Avro record schema (JSON), in its order; a union with null gives a nullable column."""
-    return pa.schema(_fields(parse_record(schema) if isinstance(schema, str) else schema))
+    return _of_text(schema) if isinstance(schema, str) else pa.schema(_fields(schema))
+
+
+@lru_cache(maxsize=256)
+def _of_text(schema: str) -> pa.Schema:
+    return pa.schema(_fields(parse_record(schema)))
 
 
 def int64_ms(column: pa.Array) -> NDArray[np.int64]:
