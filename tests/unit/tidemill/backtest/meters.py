@@ -15,6 +15,8 @@ from tidemill.shared.models.artifacts import ArtifactStore
 
 START = 1_700_000_000_000
 STEP_MS = 1_800_000
+SLICE_MS = 24 * STEP_MS
+"""Of a backtest: what is usual, a hundredth of the rows, takes three times the work and finds the same."""
 DELAY_MS = 5 * 3_600_000
 CLASSES = ("cold", "mild", "hot")
 WEIGHTS = {"multiclass": np.array([[2.0, -1.0, -1.0], [0.0, 2.0, -2.0]]), "regression": np.array([[3.0], [-2.0]])}

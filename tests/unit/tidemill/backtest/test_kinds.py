@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from sklearn import metrics as oracle
 
-from tests.unit.tidemill.backtest.meters import CLASSES, LinearTrainer, application, files
+from tests.unit.tidemill.backtest.meters import CLASSES, SLICE_MS, LinearTrainer, application, files
 from tidemill.audit.audit import audit
 from tidemill.audit.history import prediction_schema
 from tidemill.audit.run_log import TopicLog
@@ -78,7 +78,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     kind, folder = request.param, tmp_path_factory.mktemp("made")
     out = folder / "kept"
     options = BacktestOptions(
-        DataChoice(files(folder, kind)), folder=out, predictions=folder / "predictions.parquet", report=folder / "report.json",
+        DataChoice(files(folder, kind)), 2 * SLICE_MS, folder=out, predictions=folder / "predictions.parquet", report=folder / "report.json",
         html=folder / "report.html",
     )  # fmt: skip
     trainer = LinearTrainer(kind, ArtifactStore(str((out / "artifacts").absolute())))

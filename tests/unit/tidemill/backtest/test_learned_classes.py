@@ -14,7 +14,7 @@ from rich.console import Console
 from sklearn import metrics as oracle
 
 from tests.trainer_here import TrainerHere
-from tests.unit.tidemill.backtest.meters import LEARNED, START, STEP_MS, application, files
+from tests.unit.tidemill.backtest.meters import LEARNED, SLICE_MS, START, STEP_MS, application, files
 from tidemill.audit.audit import audit
 from tidemill.audit.run_log import TopicLog
 from tidemill.backtest.public_log import PublicLog
@@ -118,7 +118,7 @@ def written(folder: Path) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("learned")
     data = DataChoice(files(folder, "learned", ROWS, seed=5))
-    options = BacktestOptions(data, folder=folder / "kept", predictions=folder / "p.parquet", report=folder / "r.json")
+    options = BacktestOptions(data, SLICE_MS, folder=folder / "kept", predictions=folder / "p.parquet", report=folder / "r.json")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tidemill.backtest.run.MemoryBroker", Remembering)
         patch.setattr("tidemill.backtest.run.MemorySchemaRegistry", Registry)

@@ -13,7 +13,7 @@ from sklearn import metrics as oracle
 
 from tests.long_forms import shortened
 from tests.trainer_here import TrainerHere
-from tests.unit.tidemill.backtest.meters import CLASSES, WEIGHTS, application, files
+from tests.unit.tidemill.backtest.meters import CLASSES, SLICE_MS, WEIGHTS, application, files
 from tidemill.backtest.run import BacktestOptions, backtest
 from tidemill.services.cli.backtest_data import DataChoice
 
@@ -29,7 +29,7 @@ def test_a_real_model_is_found_promoted_and_served_and_is_nearly_the_best_there_
     text = text.replace("schedule: 4d", "schedule: 7d").replace("trials: 2}", f"trials: 4, families: [{FAMILIES[kind]}], windows_days: [0]}}")
     (made / "app.yaml").write_text(text)
     options = BacktestOptions(
-        DataChoice(files(tmp_path, kind, ROWS)), folder=tmp_path / "kept", predictions=tmp_path / "p.parquet", report=tmp_path / "r.json"
+        DataChoice(files(tmp_path, kind, ROWS)), SLICE_MS, folder=tmp_path / "kept", predictions=tmp_path / "p.parquet", report=tmp_path / "r.json"
     )
     trainer = TrainerHere()
     result = backtest(made, options, Console(file=io.StringIO()), trainer)
