@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,40 @@ class Marking(Fragile):
         with open(os.environ["RESTORES"], "a", encoding="ascii") as file:
             file.write(f"{os.getpid()}\n")
         super().restore(entries)
+
+
+class Threaded(Marking):
+    """Has a thread of its own from its restore on, so that its process cannot be forked, as that of every stage with expressions."""
+
+    def restore(self, entries: Sequence[StateEntry]) -> None:
+        super().restore(entries)
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
+class LateThreaded(Marking):
+    """Has a thread from its fortieth record on: a scout that has become the base cannot be forked any more."""
+
+    def _fold(self, records: Records) -> list[bytes]:
+        if self.position <= 40 < self.position + len(records):
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+        return super()._fold(records)
+
+
+class Paired(Fragile):
+    """Does not survive the second of a pair once it has taken the first, and remembers that in its state."""
+
+    def _fold(self, records: Records) -> list[bytes]:
+        said = []
+        for row, value in enumerate(records.values):
+            if value == b"second" and "first" in self.counts:
+                if row % 2:
+                    raise ZeroDivisionError("pair")
+                self._ends(SEGFAULT)
+            if value == b"first":
+                self.counts["first"] = 1
+                self.dirty.setdefault("first", int(records.offsets[row]))
+            said += super()._fold(records[row : row + 1])
+        return said
 
 
 class Holding(Fragile):

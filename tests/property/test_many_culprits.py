@@ -1,6 +1,5 @@
 """Many records that a task does not survive: each is set aside, everything else is answered, and restores do not grow with their number."""
 
-import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.long_forms import examples
-from tests.property.fragile_tasks import BOOM, HANG, OUTPUT, SEGFAULT, Fragile, Marking, made_in_child
+from tests.property.fragile_tasks import BOOM, HANG, OUTPUT, SEGFAULT, Fragile, LateThreaded, Marking, Paired, Threaded, made_in_child
 from tests.property.runner_tasks import APP, codec, expected, output, records_of
 from tests.property.test_crash_searches import Machine, check, column, filled, read_all
-from tidemill.shared.log.records import Records, StateEntry
 from tidemill.shared.runner.quarantine import Quarantined
 
 
@@ -67,26 +65,9 @@ def test_without_children_a_culprit_among_others_costs_two_restores(tmp_path: Pa
     assert one.deaths == 1 and len(marks.read_text().split()) <= 2.2 * len(places) + 8
 
 
-class Threaded(Marking):
-    """Has a thread of its own from its restore on, so that its process cannot be forked, as that of every stage with expressions."""
-
-    def restore(self, entries: Sequence[StateEntry]) -> None:
-        super().restore(entries)
-        threading.Thread(target=threading.Event().wait, daemon=True).start()
-
-
-class LateThreaded(Marking):
-    """Has a thread from its fortieth record on: a scout that has become the base cannot be forked any more."""
-
-    def _fold(self, records: Records) -> list[bytes]:
-        if self.position <= 40 < self.position + len(records):
-            threading.Thread(target=threading.Event().wait, daemon=True).start()
-        return super()._fold(records)
-
-
 @pytest.mark.lasts(10)
 @pytest.mark.parametrize("kind", [Threaded, LateThreaded])
-@pytest.mark.parametrize(("poison", "culprits"), [(BOOM, 48), (SEGFAULT, 12)], ids=["exceptions", "native faults"])
+@pytest.mark.parametrize(("poison", "culprits"), [(BOOM, 24), (SEGFAULT, 8)], ids=["exceptions", "native faults"])
 def test_a_culprit_of_a_task_with_threads_costs_two_restores_and_only_a_native_fault_costs_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Marking], poison: bytes, culprits: int
 ) -> None:
@@ -99,23 +80,6 @@ def test_a_culprit_of_a_task_with_threads_costs_two_restores_and_only_a_native_f
     assert one.deaths == (1 if poison == BOOM else 2)
     assert len(marks.read_text().split()) <= 2.5 * culprits + 12, "before: four restores for each culprit, each in a process of its own"
     assert len(processes) <= (8 if poison == BOOM else 2.5 * culprits + 12)
-
-
-class Paired(Fragile):
-    """Does not survive the second of a pair once it has taken the first, and remembers that in its state."""
-
-    def _fold(self, records: Records) -> list[bytes]:
-        said = []
-        for row, value in enumerate(records.values):
-            if value == b"second" and "first" in self.counts:
-                if row % 2:
-                    raise ZeroDivisionError("pair")
-                self._ends(SEGFAULT)
-            if value == b"first":
-                self.counts["first"] = 1
-                self.dirty.setdefault("first", int(records.offsets[row]))
-            said += super()._fold(records[row : row + 1])
-        return said
 
 
 @pytest.mark.lasts(5)
