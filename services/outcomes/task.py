@@ -234,7 +234,8 @@ class OutcomesTask(MergingTask):
             }
         )
         keys: list[bytes | None] = [request.request_id.encode() for request in requests]
-        return [Emission(self._plan.topics.outcomes, self._partition, keys, self._outcomes.encode(batch))]
+        conformed = self._outcomes.conform(batch)
+        return [Emission(self._plan.topics.outcomes, self._partition, keys, self._outcomes.encode(conformed), columns=conformed)]
 
 
 def _labels(label: LabelPlan, given: pa.Array, *, learned: bool) -> tuple[NDArray[np.float64], pa.Array, NDArray[np.bool_]]:

@@ -190,10 +190,13 @@ class ScoringTask(MergingTask):
     def _emissions(self, answers: Predictions, keys: Sequence[bytes | None]) -> list[Emission]:
         """Return predictions, and shadow scores where there are challengers, under the keys of their requests."""
         topics, partition = self._plan.topics, self._partition
-        emissions = [Emission(topics.predictions, partition, taken(keys, answers.requests), self._predictions.encode(answers.batch))]
+        batch = self._predictions.conform(answers.batch)
+        emissions = [Emission(topics.predictions, partition, taken(keys, answers.requests), self._predictions.encode(batch), columns=batch)]
         if answers.shadow_scores is not None:
-            values = self._shadow_scores.encode(answers.shadow_scores)
-            emissions.append(Emission(topics.shadow_scores, partition, taken(keys, answers.shadowed), values))
+            batch = self._shadow_scores.conform(answers.shadow_scores)
+            emissions.append(
+                Emission(topics.shadow_scores, partition, taken(keys, answers.shadowed), self._shadow_scores.encode(batch), columns=batch)
+            )
         return emissions
 
     def _measured(self, answers: Predictions, vectors: pa.RecordBatch) -> list[Emission]:

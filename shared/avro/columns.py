@@ -74,10 +74,19 @@ class ColumnEncoder:
         ValueError
             A column is missing, of another type, or holds what the schema cannot (a null, an unknown symbol): a defect of the caller.
         """
+        return self._writer.encode(self.conform(batch))
+
+    def conform(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the columns that are encoded, which are those that a reader of this schema has: what is handed on beside the records.
+
+        Raises
+        ------
+        ValueError
+            As `encode`, of an unknown symbol apart.
+        """
         if batch.schema.equals(self.arrow) and not any(map(_null_count, map(batch.column, self._required))):
-            return self._writer.encode(batch)
-        columns = [self._column(batch, field) for field in self.arrow]
-        return self._writer.encode(pa.RecordBatch.from_arrays(columns, schema=self.arrow))
+            return batch
+        return pa.RecordBatch.from_arrays([self._column(batch, field) for field in self.arrow], schema=self.arrow)
 
     def _column(self, batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
         index = batch.schema.get_field_index(field.name)

@@ -14,12 +14,14 @@ class MemoryBroker(MemoryCluster):
 
     Parameters
     ----------
-    clock_ms, stable_timeout_s
+    clock_ms, stable_timeout_s, hands_on
         As `MemoryCluster` takes them.
     """
 
-    def __init__(self, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000, stable_timeout_s: float = STABLE_TIMEOUT_S) -> None:
-        super().__init__(clock_ms, stable_timeout_s)
+    def __init__(
+        self, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000, stable_timeout_s: float = STABLE_TIMEOUT_S, *, hands_on: bool = False
+    ) -> None:
+        super().__init__(clock_ms, stable_timeout_s, hands_on=hands_on)
         self._sources: weakref.WeakSet[MemorySource] = weakref.WeakSet()
 
     def source(self, group: str, instance: str) -> MemorySource:

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future
+from functools import lru_cache
 
 import numpy as np
 
@@ -29,11 +30,16 @@ class MemoryCluster:
         Stamps records that bring no timestamp.
     stable_timeout_s
         How long a reader waits for an open transaction to end; 0 where nobody else could end it meanwhile (one thread).
+    hands_on
+        Whether readers get what records were encoded from, and need not decode them (`Emission.columns`); Kafka gives bytes alone.
     """
 
-    def __init__(self, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000, stable_timeout_s: float = STABLE_TIMEOUT_S) -> None:
+    def __init__(
+        self, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000, stable_timeout_s: float = STABLE_TIMEOUT_S, *, hands_on: bool = False
+    ) -> None:
         self.clock_ms = clock_ms
         self.stable_timeout_s = stable_timeout_s
+        self._hands_on = hands_on
         self.changed = threading.Condition(threading.RLock())
         self._topics: dict[str, list[PartitionLog]] = {}
         self._limits: dict[str, int] = {}
@@ -88,7 +94,7 @@ class MemoryCluster:
     def topic_ids(self, topics: Sequence[str]) -> Future[Mapping[str, str]]:
         """Ids of the topics there are: from name and count, so that two runs have the same."""
         answer: Future[Mapping[str, str]] = Future()
-        answer.set_result({name: uuid.uuid5(uuid.NAMESPACE_OID, f"{name}:{self._made[name]}").hex for name in topics if name in self._topics})
+        answer.set_result({name: _topic_id(name, self._made[name]) for name in topics if name in self._topics})
         return answer
 
     def partition_counts(self, topics: Sequence[str]) -> Future[Mapping[str, int]]:
@@ -177,7 +183,7 @@ class MemoryCluster:
                 largest = max((len(key or b"") + len(value or b"") for key, value in zip(emission.keys, emission.values, strict=True)), default=0)
                 if largest > limit:
                     raise RecordRefusedError(f"{emission.topic}: expected records of at most {limit} bytes, found one of {largest}")
-            log.append(times, emission.keys, emission.values, transaction)
+            log.append(times, emission.keys, emission.values, transaction, emission.columns if self._hands_on else None)
             if transaction is not None:
                 transaction.partitions.add(log.address)
             self.changed.notify_all()
@@ -232,3 +238,8 @@ class MemoryCluster:
                 raise TransientError(f"offsets of group {group} are held by an open transaction")
             known = self.group(group).committed
             return {partition: known[partition] for partition in partitions if partition in known}
+
+
+@lru_cache(maxsize=1_024)
+def _topic_id(name: str, made: int) -> str:
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{name}:{made}").hex

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.shared.log.packed import chained, taken
-from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.log.records import Columns, Records, TopicPartition
 
 OPEN, COMMITTED, ABORTED = "open", "committed", "aborted"
 _NOTHING: NDArray[np.int64] = np.empty(0, np.int64)
@@ -81,12 +81,17 @@ class PartitionLog:
         return entries
 
     def append(
-        self, timestamps_ms: NDArray[np.int64], keys: Sequence[bytes | None], values: Sequence[bytes | None], transaction: Transaction | None
+        self,
+        timestamps_ms: NDArray[np.int64],
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        transaction: Transaction | None,
+        columns: Columns | None = None,
     ) -> None:
-        """Write records at the end."""
+        """Write records at the end, with what they were encoded from where readers are to have it."""
         n = len(values)
         if n:
-            run = _Run(Records(*self.address, np.arange(self.end, self.end + n), timestamps_ms, keys, values), transaction)
+            run = _Run(Records(*self.address, np.arange(self.end, self.end + n), timestamps_ms, keys, values, columns), transaction)
             self._runs.append(run)
             self._starts.append(self.end)
             if run.is_open:

@@ -37,7 +37,8 @@ from tidemill.services.scoring.task import ScoringTask
 from tidemill.services.scoring.task import task_inputs as scoring_inputs
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
-from tidemill.shared.avro.messages import message_codec
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.messages import message_codec, message_decoder
 from tidemill.shared.avro.registry import MemorySchemaRegistry
 from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
@@ -65,6 +66,16 @@ class Case:
     inputs: Callable[[Plan], TaskInputs]
     make: Callable[["Season", MemoryLake], Task]
     first: Callable[[Plan], Sequence[str]] = lambda plan: ()
+
+
+def handed_on(plan: Plan, registry: MemorySchemaRegistry) -> dict[str, ColumnDecoder]:
+    """Decoders of what stages hand on in columns beside the records, by topic."""
+    topics = plan.topics
+    messages = {topics.predictions: "prediction", topics.shadow_scores: "shadow-score", topics.outcomes: "outcome"}
+    return {
+        topics.vectors: ColumnDecoder(registry, plan.vector_schema),
+        **{topic: message_decoder(registry, name) for topic, name in messages.items()},
+    }
 
 
 class Season:
@@ -114,7 +125,8 @@ class Season:
         case, lake = CASES[stage], MemoryLake()
         making = make or partial(case.make, self, lake)
         rng = np.random.default_rng(seed)
-        return Driver(stage, case.inputs(self.plan), making, self.logs, rng, lake, portion, restart, rebuild, first=case.first(self.plan))
+        first, decoders = case.first(self.plan), handed_on(self.plan, self.registry)
+        return Driver(stage, case.inputs(self.plan), making, self.logs, rng, lake, portion, restart, rebuild, first=first, decoders=decoders)
 
     def _append(self, topic: str, rows: Sequence[tuple[bytes | None, bytes | None, int]]) -> None:
         times = np.array([at for _, _, at in rows], np.int64)

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pyarrow as pa
 
 from campaigns.simulate.lake import MemoryLake
+from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.log.flow import Flow
 from tidemill.shared.log.packed import packed_or_list
-from tidemill.shared.log.records import Records, StateEntry, Step, TopicPartition
+from tidemill.shared.log.records import Emission, Records, StateEntry, Step, TopicPartition
 from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.runner.progress import Progress, RecordCodecPort
 from tidemill.shared.runner.task import StepContext, Task, TaskInputs
@@ -39,6 +41,10 @@ class Driver:
         Chance of a restart after a step, and that the checkpoint is of other versions then.
     first
         Inputs of which all is read before anything else: a task acts on them when they come, and not at an instant of the journal.
+    decoders
+        Of outputs that are handed on beside their records, by topic.
+    handed
+        Rows of them that were compared with what their records decode to.
     """
 
     stage: str
@@ -52,6 +58,8 @@ class Driver:
     rebuild: float = 0.0
     budget_bytes: int = 2_000
     first: Sequence[str] = ()
+    decoders: Mapping[str, ColumnDecoder] = field(default_factory=dict)
+    handed: int = 0
     codec: RecordCodecPort | None = None
     said: list[tuple[bytes | None, bytes | None, int]] = field(default_factory=list)
     written: Written = field(default_factory=dict)
@@ -104,12 +112,22 @@ class Driver:
         step = task.process(inputs, StepContext(self._now_ms, output_ends=ends, stopping=stopping))
         checkpoint = task.checkpoint(self.budget_bytes)
         for emission in step.emissions:
+            self._compare_with_what_is_handed_on(emission)
             times = [0] * len(emission) if emission.timestamps_ms is None else emission.timestamps_ms.tolist()
             self.written.setdefault(emission.topic, []).extend(zip(emission.keys, emission.values, times, strict=True))
         self._state += checkpoint.entries
         self._flows = step.flows or {}
         self._follow(task, step, dict(checkpoint.marker))
         task.committed()
+
+    def _compare_with_what_is_handed_on(self, emission: Emission) -> None:
+        decoder = self.decoders.get(emission.topic)
+        if decoder is not None:
+            decoded, handed = decoder.decode(emission.values), emission.columns
+            assert isinstance(handed, pa.RecordBatch) and handed.schema == decoder.arrow and not decoded.errors
+            # As text: a NaN is no other NaN, and -0.0 is not 0.0.
+            assert repr(handed.to_pylist()) == repr(decoded.batch.to_pylist())
+            self.handed += len(emission)
 
     def _follow(self, task: Task, step: Step, marker: dict[TopicPartition, int]) -> None:
         before = self.progress

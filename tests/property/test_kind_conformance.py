@@ -13,7 +13,7 @@ from campaigns.simulate.lake import MemoryLake
 from tests.kind_events import AMOUNTS, LEARNED_CLASSES, SPECIES, START, THREE_CLASSES, Event, flowers, parcels, species_model, weight_model
 from tests.lifecycle_events import publish_event
 from tests.long_forms import shortened
-from tests.property.season import outcome_of
+from tests.property.season import handed_on, outcome_of
 from tests.property.task_driver import Driver
 from tidemill.services.drift.task import DriftTask
 from tidemill.services.drift.task import task_inputs as drift_inputs
@@ -44,7 +44,7 @@ class World:
         first = (self.run.plan.topics.deployments,) if stage == "scoring" else ()
         driver = Driver(
             stage, inputs(self.run.plan), lambda: make(self.run), self.run.broker, np.random.default_rng(seed), MemoryLake(), portion, restart,
-            rebuild, first=first,
+            rebuild, first=first, decoders=handed_on(self.run.plan, self.run.registry),
         )  # fmt: skip
         driver.run()
         return outcome_of(driver), driver.restarts

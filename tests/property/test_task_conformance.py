@@ -73,6 +73,7 @@ def test_one_by_one_is_any_batching(world: World, stage: str) -> None:
     driver = world.driver(stage, seed=2, portion=1)
     driver.run()
     assert outcome_of(driver) == world.whole[stage]
+    assert bool(driver.handed) == (stage in ("features", "scoring", "outcomes")), "their columns are those that the records decode to"
 
 
 @pytest.mark.parametrize("seed", shortened([3, 4], 1))
@@ -104,7 +105,9 @@ class Hasty(FeaturesTask):
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         step = super().process(inputs, context)
-        return replace(step, emissions=[replace(one, keys=one.keys[-1:], values=one.values[-1:]) for one in step.emissions])
+        columns = [one.columns if one.columns is None else one.columns[slice(-1, None)] for one in step.emissions]
+        last = [replace(one, keys=one.keys[-1:], values=one.values[-1:], columns=own) for one, own in zip(step.emissions, columns, strict=True)]
+        return replace(step, emissions=last)
 
 
 @pytest.mark.parametrize("stage, wrong", [("outcomes", Forgetful), ("features", Hasty)])

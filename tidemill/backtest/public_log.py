@@ -11,6 +11,7 @@ from tidemill.shared.avro.messages import message_decoder
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.merge.merging_task import decoded
 from tidemill.shared.runner.progress import Progress
 
 Taking = Callable[[pa.RecordBatch], None]
@@ -61,7 +62,7 @@ class PublicLog:
         topic, values = records.topic, [value for value in records.values if value is not None]
         if topic in self._columns:
             decoder, on_rows = self._columns[topic]
-            on_rows(decoder.decode(records.values).batch)
+            on_rows(decoded(decoder, records, "another stage"))
         elif topic in self._stages:
             self._progress(topic, values)
         elif topic == self._topics.rejected:

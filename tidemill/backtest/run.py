@@ -148,7 +148,7 @@ def backtest(application: Path, options: BacktestOptions, console: Console, trai
         closing(trainer or ProcessTrainer(folder / "trainings")) as learner,
     ):
         clock, registry = VirtualClock(), MemorySchemaRegistry()
-        broker = MemoryBroker(clock.now_ms, 0.0)
+        broker = MemoryBroker(clock.now_ms, 0.0, hands_on=True)
         create_topics(plan, broker)
         world = StageWorld(plan, application, folder, broker, registry, clock, str((folder / "artifacts").absolute()))
         feeds = feeds_of(plan, registry, tables)
@@ -209,7 +209,7 @@ def backtest_of_run(application: Path, folder: Path, options: BacktestOptions, e
         run = TopicLog(plan, source, registry)
         skipped, switches = skipped_offsets(plan, run), recorded_switches(plan, run, registry)
         events = sum(run.journal_end(partition) for partition in range(plan.application.partitions))
-        broker = MemoryBroker(clock.now_ms, 0.0)
+        broker = MemoryBroker(clock.now_ms, 0.0, hands_on=True)
         create_topics(plan, broker)
         world = StageWorld(plan, application, kept, broker, registry, clock, instance.artifacts)
         log = PublicLog(plan, broker, registry, answers.write, None if options.explanations is None else reasons.write)

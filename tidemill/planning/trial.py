@@ -94,7 +94,7 @@ def _outcomes(
 ) -> pa.Table:
     """Run one application over the archive, and return its outcomes."""
     clock, registry = VirtualClock(), MemorySchemaRegistry()
-    broker = MemoryBroker(clock.now_ms, 0.0)
+    broker = MemoryBroker(clock.now_ms, 0.0, hands_on=True)
     create_topics(plan, broker)
     try:
         feed = ArchivedFeed(ArchivedJournal(archive, plan), plan, registry)

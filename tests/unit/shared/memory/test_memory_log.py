@@ -3,6 +3,7 @@
 import random
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tidemill.shared.log.broker import TopicSpec
@@ -102,3 +103,18 @@ def test_what_every_reader_has_behind_it_is_forgotten() -> None:
     assert [value for records in fast.consume(10, 0.0) for value in records.values] == [b"d"]
     broker.forget()
     assert broker.log(read).low == 4 and not broker.log(read).entries
+
+
+def test_columns_are_handed_on_where_that_is_wanted() -> None:
+    columns = pa.record_batch({"number": [1, 2, 3]})
+    run = Emission("things", 0, [b"a", b"b", b"c"], [b"1", b"2", b"3"], columns=columns)
+    for hands_on in (True, False):
+        broker = MemoryBroker(lambda: 5, hands_on=hands_on)
+        broker.create_topics([TopicSpec("things", 1)])
+        broker.append(run, None)
+        part = next(broker.reader().read(HERE, 1))
+        assert list(part.values) == [b"2", b"3"] and part.columns == (columns[1:] if hands_on else None)
+        # Of runs that were written apart the bytes are read.
+        broker.append(run, None)
+        both = next(broker.reader().read(HERE, 0))
+        assert len(both) == 6 and both.columns is None
