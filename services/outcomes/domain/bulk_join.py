@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,7 @@ class _Resolved:
     asked_ms: Int64
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
+class _Ended(NamedTuple):
     """An outcome, and what orders it among those of other models: the place, and what happens there first."""
 
     place: int
@@ -137,10 +137,10 @@ class BulkJoin:
         state.requests.set_all(row[counts], LABELLED)
         requests = state.requests.get_all(row[counts])
         state.touch_all(state.requests.offsets(row[counts]))
-        places, delays = own.label_place[counts].tolist(), (time_ms - asked_ms)[counts].tolist()
-        for i, request, place, delay_ms in zip(counts.tolist(), requests, places, delays, strict=True):
-            outcome = Outcome(state.policy.model, batch.at(place), request, STATUSES[LABELLED], own.labels.label(i), delay_ms, 0)
-            yield _Ended(place, _LABELLED, outcome)
+        places, delays = own.label_place[counts], (time_ms - asked_ms)[counts].tolist()
+        columns = zip(places.tolist(), batch.all_at(places), requests, own.labels.of(counts).all(), delays, strict=True)
+        for place, at, request, label, delay_ms in columns:
+            yield _Ended(place, _LABELLED, Outcome(state.policy.model, at, request, STATUSES[LABELLED], label, delay_ms, 0))
 
 
 def _has_room(state: ModelState, one: ModelBatch) -> bool:

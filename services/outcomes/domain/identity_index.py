@@ -148,7 +148,7 @@ class IdentityIndex:
         """
         rows = np.full(len(identities), -1, np.int64)
         if self._used and len(identities):
-            _find_each(self._slots, np.array([_tag(identity) for identity in identities], np.int64), rows)
+            _find_each(self._slots, _tags(identities), rows)
         return rows
 
     def extend(self, identities: Sequence[str], first: int) -> None:
@@ -208,4 +208,11 @@ def _entry(identity: str, row: int) -> int:
 
 
 def _entries(identities: Sequence[str], first: int) -> NDArray[np.int64]:
-    return np.array([_entry(identity, row) for row, identity in enumerate(identities, first)], np.int64)
+    rows = np.arange(first, first + len(identities), dtype=np.int64)
+    return _tags(identities) << _ROW_BITS | (rows & _ROW_MASK)
+
+
+def _tags(identities: Sequence[str]) -> NDArray[np.int64]:
+    tags = np.fromiter(map(hash, identities), np.int64, len(identities)) & _TAG_MASK
+    tags[tags == 0] = 1
+    return tags

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -108,6 +109,10 @@ class JoinBatch:
     def at(self, place: int) -> At:
         """Return the coordinates of a place."""
         return At(self.time_ms[place].item(), self.partition, self.offset[place].item())
+
+    def all_at(self, places: Int64) -> Iterator[At]:
+        """Give the coordinates of places, one after another."""
+        return map(At, self.time_ms[places].tolist(), repeat(self.partition), self.offset[places].tolist())
 
     def rows(self, begin: int, end: int) -> Iterator[Row]:
         """Everything at the places in [begin, end), one after another."""

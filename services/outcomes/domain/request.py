@@ -1,6 +1,6 @@
 """What is joined: predictions as they were served, truths, and where in the journal they stand."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any, NamedTuple, Self
@@ -159,6 +159,10 @@ class LabelColumns(Columns):
     def label(self, row: int) -> TimedLabel:
         """Return one of them."""
         return TimedLabel(self.value[row].item(), self.event_time_ms[row].item(), self.name[row])
+
+    def all(self) -> Iterator[TimedLabel]:
+        """Give them one after another."""
+        return map(TimedLabel, self.value.tolist(), self.event_time_ms.tolist(), self.name)
 
 
 _NOTHING, _NO_SCORES = np.empty(0, np.int64), np.empty(0)

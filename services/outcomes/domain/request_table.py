@@ -114,9 +114,12 @@ class RequestTable:
         there = np.flatnonzero(lower >= 0)
         rows = np.full(len(identities), -1, np.int64)
         rows[there] = self._rows.first + ((lower[there] - self._rows.first) & 0xFFFFFFFF)
-        for i, name in zip(there.tolist(), self._rows.identities(rows[there]), strict=True):
-            if name != identities[i]:
-                found = self.find(identities[i])
+        known, wanted = self._rows.identities(rows[there]), [identities[i] for i in there.tolist()]
+        if known == wanted:
+            return rows
+        for i, name, identity in zip(there.tolist(), known, wanted, strict=True):
+            if name != identity:
+                found = self.find(identity)
                 rows[i] = -1 if found is None else found
         return rows
 
