@@ -162,14 +162,17 @@ def _block(values: Float64) -> list[Sketch]:
     low, high = (one.reduce(values, axis=1) if values.shape[1] else np.full(len(values), np.nan) for one in (np.fmin, np.fmax))
     missing = values.shape[1] - is_there.sum(axis=1)
     low, high = np.where(np.isnan(low), np.inf, low), np.where(np.isnan(high), -np.inf, high)
-    return _split(cells(present), np.ones(present.size, np.int64), group, np.zeros(len(values), np.int64), missing, low, high)
+    return _split(cells(present), None, group, np.zeros(len(values), np.int64), missing, low, high)
 
 
-def _split(keys: Int64, counts: Int64, group: Int64, shift: Int64, missing: Int64, low: Float64, high: Float64) -> list[Sketch]:
-    """Add up equal cells of each group and make a sketch of it."""
+def _split(keys: Int64, counts: Int64 | None, group: Int64, shift: Int64, missing: Int64, low: Float64, high: Float64) -> list[Sketch]:
+    """Add up equal cells of each group and make a sketch of it; None: each cell counts once."""
     composite = (group << _GROUP_BITS) + keys
-    order = np.argsort(composite, kind="stable")
-    composite, counts = combined(composite[order], counts[order])
+    if counts is None:
+        composite, counts = combined(np.sort(composite), np.ones(composite.size, np.int64))
+    else:
+        order = np.argsort(composite, kind="stable")
+        composite, counts = combined(composite[order], counts[order])
     lowest = (np.arange(len(shift) + 1) << _GROUP_BITS) - (1 << (_GROUP_BITS - 1))
     cuts = np.searchsorted(composite, lowest)
     while (too_many := np.diff(cuts) > MAX_KEYS).any():
