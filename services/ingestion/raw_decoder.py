@@ -13,7 +13,7 @@ from tidemill.shared.avro.connect_types import with_logical_types
 from tidemill.shared.avro.json_events import JsonDecoder
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.errors import InvalidRecord
-from tidemill.shared.log.packed import Packed, taken
+from tidemill.shared.log.packed import Packed, packed_or_list, taken
 
 _BEFORE_TEXT = b" \t\r\n\xef\xbb\xbf"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -47,14 +47,18 @@ class RawDecoder:
         """Decode a batch; raises TransientError when a schema id is new and the registry cannot be reached."""
         if _all_avro(values):
             return self._avro.decode(values)
-        text = np.array([value is not None and _is_text(value) for value in values], np.bool_)
-        framed = np.array([value is not None for value in values], np.bool_) & ~text
+        there = np.array([value is not None for value in values], np.bool_)
+        present = packed_or_list(taken(values, np.flatnonzero(there)))
+        text = np.zeros(len(values), np.bool_)
+        if not _all_avro(present):
+            text = np.array([value is not None and _is_text(value) for value in values], np.bool_)
+        framed = there & ~text
         parts: list[tuple[pa.RecordBatch, NDArray[np.int64]]] = []
         errors: list[InvalidRecord] = []
         writers = np.zeros(len(values), np.int64)
         for rows, decoder in ((np.flatnonzero(framed), self._avro), (np.flatnonzero(text), self._json)):
             if len(rows):
-                decoded = decoder.decode(taken(values, rows))
+                decoded = decoder.decode(present if len(rows) == len(present) else taken(values, rows))
                 parts.append((decoded.batch, rows[decoded.rows]))
                 writers[rows] = 0 if decoded.writers is None else decoded.writers
                 errors += [InvalidRecord(int(rows[error.index]), error.reason, error.detail) for error in decoded.errors]

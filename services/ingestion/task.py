@@ -224,7 +224,8 @@ class IngestionTask(Task):
     def _clean(self, records: Records) -> CleanRows:
         heartbeat, ends = np.zeros(len(records), np.bool_), dict[int, int]()
         if None in records.values:
-            heartbeat = np.array([is_heartbeat(key, value) for key, value in zip(records.keys, records.values, strict=True)], np.bool_)
+            for row in [row for row, value in enumerate(records.values) if value is None]:
+                heartbeat[row] = is_heartbeat(records.keys[row], None)
             ends = {row: ENDS for row in np.flatnonzero(heartbeat).tolist() if records.keys[row] == END_OF_STREAM_KEY}
         offsets, times = np.asarray(records.offsets, np.int64), np.asarray(records.timestamps_ms, np.int64)
         decoded = self._decoders[records.topic].decode(records.values)
