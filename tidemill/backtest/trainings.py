@@ -10,7 +10,8 @@ from tidemill.services.retraining.domain.service_times import ServiceTimes
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
 from tidemill.services.retraining.processes.trainer import Trainer
 
-_LOOK_S = 0.005
+# A look costs a third of a millisecond of the processor that the training needs.
+_LOOK_S = 0.02
 
 
 class TimedTrainer(Trainer):
