@@ -97,4 +97,4 @@ def _unseen(values: Float64, references: Sequence[Summary | None]) -> NDArray[np
         if reference is not None and not isinstance(reference, Tally) and reference.present:
             margin = _MARGIN * (reference.high - reference.low)
             ends[:, place] = reference.low - margin, reference.high + margin
-    return (values < ends[0][:, None]) | (values > ends[1][:, None])
+    return np.asarray((values < ends[0][:, None]) | (values > ends[1][:, None]), np.bool_)
