@@ -11,7 +11,7 @@ export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 # Imports write byte code, whatever the environment says: dozens of processes import the same, and the installation compiles nothing.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo bench bench-quick bench-models test test-long kernels java-caches check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults promotions tables-up rolling-restart gate-years ab-years wheel wheel-demo lint \
+.PHONY: help demo bench bench-quick bench-models test test-long kernels java-caches byte-code check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults promotions tables-up rolling-restart gate-years ab-years wheel wheel-demo lint \
 	format types imports up mlflow doctor clean
 
 help:  ## list every target
@@ -32,14 +32,14 @@ demo: $(VENV)/.ready  ## the main job: a year of flights through the whole syste
 test: $(VENV)/.ready  ## every test: static checks, unit, contract, property, integration, end to end
 	@checks=$$(mktemp); nice -n 10 $(MAKE) --no-print-directory static >$$checks 2>&1 & checking=$$!; \
 	trap 'kill $$checking 2>/dev/null; rm -f $$checks' EXIT; trap 'exit 130' INT TERM; \
-	$(MAKE) --no-print-directory -j2 kernels java-caches && $(PYTEST) --durations 15 tests; tests=$$?; \
+	$(MAKE) --no-print-directory -j2 kernels java-caches byte-code && $(PYTEST) --durations 15 tests; tests=$$?; \
 	wait $$checking; static=$$?; cat $$checks; \
 	[ $$tests -eq 0 ] || echo "make test: TESTS FAILED (above)"; \
 	[ $$static -eq 0 ] && echo "static checks passed: ruff, mypy, import-linter" || echo "make test: STATIC CHECKS FAILED (above): make static"; \
 	[ $$tests -eq 0 ] && [ $$static -eq 0 ]
 
 test-long: $(VENV)/.ready  ## the long forms of what `make test` runs in a short one: all examples of the property tests, all cases
-	@$(MAKE) --no-print-directory -j2 kernels java-caches
+	@$(MAKE) --no-print-directory -j2 kernels java-caches byte-code
 	@TIDEMILL_TEST_LONG=1 $(PYTEST) -m "long or hypothesis" tests
 
 kernels: $(VENV)/.ready
@@ -49,6 +49,10 @@ kernels: $(VENV)/.ready
 # wrong is printed, and a test of theirs says so.
 java-caches: $(VENV)/.ready
 	-@$(BIN)/python -m tidemill.deploy.embedded.java_training
+
+# The workers import the same modules at the same time: each would rewrite their assertions.
+byte-code: $(VENV)/.ready
+	@$(BIN)/python -m tests.byte_code
 
 bench: $(VENV)/.ready  ## Tidemill and its peers on the same workloads (within an hour): benchmarks/README.md
 	@$(BIN)/python -m benchmarks
