@@ -15,11 +15,30 @@ import psutil
 from campaigns.chaos.points import CLOCK, STRUCK, VARIABLE
 from tidemill.deploy.embedded.component import free_port
 from tidemill.runs.pipeline import stage_spec
-from tidemill.runs.supervisor import Supervisor
+from tidemill.runs.supervisor import LOADED_ONCE, Supervisor
+from tidemill.shared.fork_server.client import ForkServer
 
 _HOOK = Path(__file__).with_name("hook")
 _ROOT = Path(__file__).parents[2]
 _STOP_S = 10.0
+
+
+def fork_server(environment: Mapping[str, str], folder: Path) -> ForkServer:
+    """Return the process that the services of all machines are forked from: it has loaded their libraries, and the hook.
+
+    Parameters
+    ----------
+    environment
+        Of every service.
+    folder
+        Where it says why it cannot start.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return ForkServer({**environment, "PYTHONPATH": _python_path()}, LOADED_ONCE, folder / "fork-server.log")
+
+
+def _python_path() -> str:
+    return os.pathsep.join([str(_HOOK), str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 class Machine:
@@ -35,15 +54,16 @@ class Machine:
         Of every service of the application.
     folder
         Logs, orders and state of all machines.
+    forks
+        Forks the processes of all machines (`fork_server`).
     """
 
-    def __init__(self, name: str, stages: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, name: str, stages: Sequence[str], environment: Mapping[str, str], folder: Path, forks: ForkServer) -> None:
         self.name, self.stages = name, tuple(stages)
         self._folder = folder
         self._ports = {stage: free_port() for stage in stages}
-        path = os.pathsep.join([str(_HOOK), str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        shared = {"TIDEMILL_INSTANCE": name, "TIDEMILL_RUNNER__STATE_FOLDER": str((folder / "state" / name).absolute()), "PYTHONPATH": path}
-        self._supervisor = Supervisor(folder / "logs" / name, {**environment, **shared})
+        shared = {"TIDEMILL_INSTANCE": name, "TIDEMILL_RUNNER__STATE_FOLDER": str((folder / "state" / name).absolute()), "PYTHONPATH": _python_path()}
+        self._supervisor = Supervisor(folder / "logs" / name, {**environment, **shared}, server=forks)
         specs = []
         for stage in stages:
             self.orders(stage).mkdir(parents=True, exist_ok=True)

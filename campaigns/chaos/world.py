@@ -9,7 +9,7 @@ from pathlib import Path
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from campaigns.chaos.machine import Machine
+from campaigns.chaos.machine import Machine, fork_server
 from campaigns.chaos.traffic import Traffic
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.runs.command_channel import command_key
@@ -68,6 +68,7 @@ class World:
         """Register what is needed while the registry may be away."""
         self._codec = record_codec(self.registry, self.plan.topics.commands, "Command")
         self._codec.encode(signed_command(command_key(None, self.folder), MODEL, "retrain", "never sent"))
+        self._forks = fork_server(self.environment, self.folder / "logs")
         self.admin = AdminClient({"bootstrap.servers": self.servers.bootstrap_servers, "log_level": 0})
         self._producer = Producer({"bootstrap.servers": self.servers.bootstrap_servers, "message.timeout.ms": 600_000, "log_level": 0})
 
@@ -80,7 +81,7 @@ class World:
 
     def start(self) -> None:
         """Start two instances and what follows them."""
-        self._behind = Machine(BEHIND, STAGES_BEHIND, self.environment, self.folder)
+        self._behind = Machine(BEHIND, STAGES_BEHIND, self.environment, self.folder, self._forks)
         for name in ("0", "1"):
             self.add(name, self.drawn_topology(self.rng))
 
@@ -92,7 +93,7 @@ class World:
     def add(self, name: str, topology: str) -> None:
         """Start an instance."""
         self.topologies[name] = topology
-        self.machines[name] = Machine(name, TOPOLOGIES[topology], self.environment, self.folder)
+        self.machines[name] = Machine(name, TOPOLOGIES[topology], self.environment, self.folder, self._forks)
 
     def remove(self, name: str) -> None:
         """End an instance in good order."""
@@ -110,6 +111,7 @@ class World:
         """End every process."""
         for machine in self.everything:
             machine.stop()
+        self._forks.close()
 
     @property
     def everything(self) -> list[Machine]:

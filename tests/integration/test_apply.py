@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
+from tests import forked
 from tests.integration.meters import write_application
 from tests.patience import patient
 from tidemill.audit.audit_run import audit_run
@@ -54,7 +55,7 @@ def running(application: Path, folder: Path, infrastructure: Infrastructure) -> 
     secret_file(folder / KEY_FILE)
     create_topics(load_plan(application), connect(CommandSettings().kafka_at(infrastructure.bootstrap_servers)))
     Instance.of_this_process(application, content, "live", infrastructure, None, folder).write(folder)
-    supervisor = Supervisor(folder / "logs", environment)
+    supervisor = Supervisor(folder / "logs", environment, server=forked.server())
     supervisor.start([stage_spec(stage, environment) for stage in (FUSED, "outcomes")])
     try:
         yield Running(infrastructure, supervisor, "", FUSED)

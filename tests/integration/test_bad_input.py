@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
+from tests import forked
 from tests.infrastructure import running_servers
 from tests.integration.meters import write_application
 from tests.patience import patient
@@ -181,7 +182,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, infrastructure: Infrastructure
         infrastructure = Infrastructure.given(servers["kafka"].address, infrastructure.registry_url, servers["redis"].address)
         broker = KafkaBroker(infrastructure.bootstrap_servers)
         create_topics(plan, broker)
-        supervisor = Supervisor(folder / "logs", pipeline_environment(folder / "application", infrastructure, folder, "replay", read_settings()))
+        environment = pipeline_environment(folder / "application", infrastructure, folder, "replay", read_settings())
+        supervisor = Supervisor(folder / "logs", environment, server=forked.server())
         supervisor.start([ServiceSpec(stage, f"tidemill.services.{stage}") for stage in STAGES])
         producer = Producer({"bootstrap.servers": infrastructure.bootstrap_servers, "linger.ms": 5, "log_level": 2, "enable.idempotence": True})
         made = Run(plan, infrastructure, servers, supervisor, ConfluentSchemaRegistry(infrastructure.registry_url), producer, broker.reader())

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 
-from tests import patience
+from tests import forked, patience
 from tests.integration.meters import READING, record, write_application
 from tests.late_registry import LateRegistry
 from tests.tcp_gate import TcpGate
@@ -67,7 +67,7 @@ def test_services_that_start_without_a_registry_wait_for_it(infrastructure: Infr
             "TIDEMILL_REGISTRY__URL": registry.url,
             "TIDEMILL_RUNNER__STATE_FOLDER": str(tmp_path / "state"),
         }
-        supervisor = Supervisor(tmp_path / "logs", environment, crash_limit=1)
+        supervisor = Supervisor(tmp_path / "logs", environment, crash_limit=1, server=forked.server())
         specs = [ServiceSpec(name, f"tidemill.services.{name}", {"TIDEMILL_HEALTH__PORT": str(port)}) for name, port in ports.items()]
         try:
             supervisor.start(specs)
@@ -130,7 +130,7 @@ def test_what_runs_goes_on_without_a_registry_until_a_schema_is_new_and_what_sta
             "TIDEMILL_LAKE__URI": str(tmp_path / "lake"),
             "TIDEMILL_ARTIFACTS__URI": str(tmp_path / "artifacts"),
         }
-        supervisor = Supervisor(tmp_path / "logs", environment, crash_limit=1)
+        supervisor = Supervisor(tmp_path / "logs", environment, crash_limit=1, server=forked.server())
 
         def spec(name: str) -> ServiceSpec:
             return ServiceSpec(name, f"tidemill.services.{name}", {"TIDEMILL_HEALTH__PORT": str(ports[name])})

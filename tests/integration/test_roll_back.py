@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
+from tests import forked
 from tests.integration.meters import write_application
 from tests.models import artifact
 from tests.patience import patient
@@ -69,7 +70,7 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         }  # fmt: skip
         producer.produce(topics.deployments, codecs[topics.deployments].encode(event), b"faulty")
     assert producer.flush(patient(30)) == 0
-    supervisor = Supervisor(tmp_path / "logs", environment)
+    supervisor = Supervisor(tmp_path / "logs", environment, server=forked.server())
     client = MlflowClient(environment["TIDEMILL_TRACKING__URI"], environment["TIDEMILL_TRACKING__URI"])
 
     def until(condition: Callable[[], bool], what: str, look_s: float = 0.1) -> None:

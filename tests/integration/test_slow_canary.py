@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer
 
+from tests import forked
 from tests.integration.meters import write_application
 from tests.models import artifact, data
 from tests.patience import patient
@@ -75,7 +76,7 @@ def test_a_slow_canary_goes_back_with_figures_and_an_equally_fast_one_stays(
             }  # fmt: skip
             producer.produce(topics.deployments, deployment.encode(record), name.encode())
     assert producer.flush(patient(30)) == 0
-    supervisor = Supervisor(tmp_path / "logs", environment)
+    supervisor = Supervisor(tmp_path / "logs", environment, server=forked.server())
 
     def values(topic: str, count: int = 1) -> list[bytes]:
         parts = [records for p in range(count) for records in reader.read(TopicPartition(topic, p), 0)]
