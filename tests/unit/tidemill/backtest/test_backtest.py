@@ -158,7 +158,9 @@ def test_the_figures_are_those_of_the_source_files(made: Made) -> None:
 def test_a_model_serves_from_the_instant_its_training_ends(tmp_path: Path, made: Made, training_ms: int) -> None:
     """Of the slice in which a training is asked for every request is answered by the model before; with a training time, to the millisecond."""
     if training_ms:
-        made = Made(tmp_path, run(tmp_path / "kept", shop_files(tmp_path), training_ms=training_ms, slice_ms=SLICE_MS))
+        sources = shop_files(tmp_path)
+        end_ms = int(pd.read_csv(tmp_path / "orders.csv")["ordered_at"][ORDERS // 2])
+        made = Made(tmp_path, run(tmp_path / "kept", sources, training_ms=training_ms, slice_ms=SLICE_MS, end_ms=end_ms))
     result, rows = made.result, made.rows
     times = rows["event_time"].astype("datetime64[ms]").astype(np.int64).to_numpy()
     promoted = [event for event in result.seen.deployments if event["event"] == "promoted"]
