@@ -55,8 +55,8 @@ class Remembering(MemoryBroker):
 
     made: ClassVar[list["Remembering"]] = []
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         self.made.append(self)
 
     def forget(self) -> None:
