@@ -33,7 +33,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> World:
     for name in system.actors():
         system.start(name)
     number = 0
-    for turn in range(260):
+    for turn in range(210):
         if turn < 160:
             for kind in ("order", "verdict", "order", "customer"):
                 world.publish(kind, number)
@@ -41,7 +41,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> World:
         # Trainings often enough that some pass, whatever is drawn for them.
         if turn % 60 in (20, 50):
             world.command("retrain" if turn % 60 == 20 else "promote")
-        world.clock.advance(280 if turn < 160 else 1_100)
+        world.clock.advance(280 if turn < 160 else 2_200)
         for name in system.actors():
             system.step(name)
     return world
