@@ -6,7 +6,7 @@ from confluent_kafka import KafkaError, Producer
 
 from tidemill.shared.kafka.librdkafka import handle_of, library
 
-PRODUCE, FETCH, ADD_PARTITIONS = 0, 1, 24
+PRODUCE, ADD_PARTITIONS = 0, 24
 
 
 class Mock:
@@ -31,23 +31,6 @@ class Mock:
         library, cluster = self._cluster()
         library.rd_kafka_mock_topic_set_error(cluster, topic.encode(), ctypes.c_int(KafkaError.UNKNOWN_TOPIC_OR_PART))
         self.refuse(*[KafkaError.UNKNOWN_TOPIC_OR_PART] * 1_000, request=ADD_PARTITIONS)
-
-    def begin_counting(self) -> None:
-        """Remember the requests from now on."""
-        library, cluster = self._cluster()
-        library.rd_kafka_mock_clear_requests(cluster)
-        library.rd_kafka_mock_start_request_tracking(cluster)
-
-    def counted(self, request: int) -> int:
-        """Return how many requests of a kind have come since."""
-        library, cluster = self._cluster()
-        library.rd_kafka_mock_get_requests.restype = ctypes.POINTER(ctypes.c_void_p)
-        library.rd_kafka_mock_request_api_key.restype = ctypes.c_int16
-        count = ctypes.c_size_t()
-        requests = library.rd_kafka_mock_get_requests(cluster, ctypes.byref(count))
-        kinds = [library.rd_kafka_mock_request_api_key(ctypes.c_void_p(requests[i])) for i in range(count.value)]
-        library.rd_kafka_mock_request_destroy_array(requests, count)
-        return kinds.count(request)
 
     def _cluster(self) -> tuple[ctypes.CDLL, ctypes.c_void_p]:
         librdkafka = library()

@@ -19,7 +19,7 @@ from tidemill.shared.kafka.librdkafka import address_of, call1, call2, copy, han
 from tidemill.shared.log.packed import Packed
 from tidemill.shared.log.records import Records, TopicPartition
 
-_AGAIN_S, _AGAIN_MOST_S = 0.005, 0.05
+_AGAIN_S = 0.005
 # rd_kafka_message_t, in bytes: error, topic, partition, payload and its length, key and its length, offset.
 _TOPIC, _PARTITION, _PAYLOAD, _SIZE, _KEY, _KEY_SIZE, _OFFSET = 8, 16, 24, 32, 40, 48, 56
 
@@ -105,7 +105,6 @@ class BulkConsume:
         self._messages = np.zeros(0, np.int64)
         self._next: dict[TopicPartition, int] = {}
         self._silent: set[TopicPartition] = set()
-        self._again_s = _AGAIN_S
 
     def __del__(self) -> None:
         self.close()
@@ -118,7 +117,7 @@ class BulkConsume:
 
     def begin(self, partitions: Iterable[TopicPartition]) -> None:
         """Read these partitions; to be called before they are assigned, so that nothing gets into the client's queue."""
-        self._next, self._silent, self._again_s = {}, set(partitions), _AGAIN_S
+        self._next, self._silent = {}, set(partitions)
         self._lead()
 
     def _lead(self) -> None:
@@ -147,7 +146,7 @@ class BulkConsume:
             self._messages = np.zeros(limit, np.int64)
         if self._silent:
             self._lead()
-            timeout_s, self._again_s = min(timeout_s, self._again_s), min(2 * self._again_s, _AGAIN_MOST_S)
+            timeout_s = min(timeout_s, _AGAIN_S)
         place, n = self._messages.ctypes.data, 0
         for count, wait_s in ((1, timeout_s), (limit - 1, linger_s)):
             if count:
