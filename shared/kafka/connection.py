@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,6 +45,8 @@ OLD_EPOCH = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
 NO_LEADER = KafkaError._NOENT  # noqa: SLF001
 # A topic just made, or a leader, coordinator or controller that moves or starts: the next metadata refresh settles it.
 UNSETTLED = {
+    # The metadata have neither a broker nor a topic: of a broker that starts.
+    KafkaError._PARTIAL,  # noqa: SLF001
     KafkaError.NOT_CONTROLLER,
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError.NETWORK_EXCEPTION,
@@ -94,9 +97,9 @@ class Connection:
             **(options or {}),
         }
 
-    def settings(self, **special: Any) -> dict[str, Any]:
-        """Librdkafka settings; underscores of the names become dots (those of callbacks stay)."""
-        return {**self._shared, **{name if callable(value) else name.replace("_", "."): value for name, value in special.items()}}
+    def settings(self, usual: Mapping[str, Any] = MappingProxyType({}), **special: Any) -> dict[str, Any]:
+        """Librdkafka settings: the usual ones, over them the options, over these the special ones, whose underscores become dots (not of callbacks)."""
+        return {**usual, **self._shared, **{name if callable(value) else name.replace("_", "."): value for name, value in special.items()}}
 
     def unreachable(self, doing: str, detail: object) -> BrokerUnreachableError:
         """Say who does not answer."""

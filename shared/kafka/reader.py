@@ -10,7 +10,7 @@ from confluent_kafka import TopicPartition as Address
 from tidemill.shared.kafka.admin import AdminClient, OffsetSpec
 from tidemill.shared.kafka.bulk_consume import BulkConsume
 from tidemill.shared.kafka.connection import NO_LEADER, OLD_EPOCH, PARTITION_EOF, Connection, check, to_columns
-from tidemill.shared.kafka.source import READING
+from tidemill.shared.kafka.source import PACE, READING
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.lost_offset import offset_lost
 from tidemill.shared.log.records import Records, TopicPartition
@@ -31,7 +31,7 @@ class KafkaReader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._admin, self._renewed_s = AdminClient(connection.settings()), 0.0
-        self._consumer = Consumer(connection.settings(**{**READING, "fetch.wait.max.ms": _FETCH_WAIT_MS}, group_id=f"reader-{uuid.uuid4().hex}"))
+        self._consumer = Consumer(connection.settings(PACE, **READING, fetch_wait_max_ms=_FETCH_WAIT_MS, group_id=f"reader-{uuid.uuid4().hex}"))
         self._bulk = BulkConsume.of(self._consumer)
         # Of the stretch that the client stands in: one may be read while another is, in turns.
         self._turn: object | None = None

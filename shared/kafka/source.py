@@ -37,6 +37,9 @@ READING = {
     "enable.partition.eof": True,
     "isolation.level": "read_committed",
     "auto.offset.reset": "error",
+}
+# Of these the options of the connection have the last word.
+PACE = {
     # A fast consumer otherwise sleeps for a second whenever its queue was full.
     "fetch.queue.backoff.ms": 5,
     # With a quarter of a second predictions of the demo came 1.6 times as late.
@@ -78,6 +81,7 @@ class KafkaSource:
         self._known_topics: set[str] = set()
         self._consumer = Consumer(
             self._connection.settings(
+                PACE,
                 **READING,
                 group_id=self._group,
                 group_instance_id=self._instance,

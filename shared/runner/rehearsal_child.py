@@ -4,7 +4,6 @@ import faulthandler
 import gc
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
@@ -16,7 +15,7 @@ from tidemill.shared.runner.lent_broker import LentBroker
 from tidemill.shared.runner.offer import Offer, Rehearses
 from tidemill.shared.runner.rehearsal import RESTORING, perform
 from tidemill.shared.runner.restore import ReplayCrashedError
-from tidemill.shared.runner.scout_process import asked_again, condemned_of, go_ahead, threads_now
+from tidemill.shared.runner.scout_process import Condemned, asked_again, condemned_of, go_ahead, threads_now
 from tidemill.shared.without_blas import leave_out_blas
 
 
@@ -37,7 +36,7 @@ def main() -> None:
     # The offer brings its service's modules.
     leave_out_blas()
     offer.folder.mkdir()
-    condemned: Sequence[tuple[int, str]] | None = offer.condemned
+    condemned: Condemned | None = offer.condemned
     child = _Child(offer, LentBroker(connection), threads)
     while condemned is not None:
         condemned = child.go(condemned)
@@ -60,7 +59,7 @@ class _Child:
         self._stage: Rehearses | None = None
         self._at = RESTORING
 
-    def go(self, condemned: Sequence[tuple[int, str]]) -> Sequence[tuple[int, str]] | None:
+    def go(self, condemned: Condemned) -> Condemned | None:
         """Bring the task back and go through it, and say how it ended; rows to pass over if it is to be brought back again, None when all is said."""
         broker, offer, self._at = self._broker, self._offer, RESTORING
         rehearsal = replace(offer.rehearsal, owed=[*offer.rehearsal.owed, *condemned_of(self._records, condemned)])

@@ -11,8 +11,11 @@ from tidemill.shared.log.records import Records
 from tidemill.shared.runner.lent_broker import LentBroker
 from tidemill.shared.runner.rehearsal import RehearsedTask
 
+# Rows of all records that are to be passed over, and why.
+Condemned = Sequence[tuple[int, str]]
 
-def go_ahead(task: RehearsedTask, records: Sequence[Records], broker: LentBroker, threads: int) -> Sequence[tuple[int, str]] | None:
+
+def go_ahead(task: RehearsedTask, records: Sequence[Records], broker: LentBroker, threads: int) -> Condemned | None:
     """Do what the parent says, until it wants the task to be brought back again (the rows to pass over then, and why) or nothing any more (None).
 
     Raises whatever the task raises. The parent's words: ``give BEGIN END`` (rows of all records, as one step), ``condemn ROW WHY``,
@@ -32,7 +35,8 @@ def go_ahead(task: RehearsedTask, records: Sequence[Records], broker: LentBroker
             case "condemn":
                 task.condemn(*condemned_of(records, [(about[0], about[1])])[0])
             case "again":
-                return about[0]  # type: ignore[no-any-return]
+                condemned: Condemned = about[0]
+                return condemned
             case "fork":
                 _fork(broker, threads)
             case "fate":
@@ -41,7 +45,7 @@ def go_ahead(task: RehearsedTask, records: Sequence[Records], broker: LentBroker
                 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 
-def asked_again(broker: LentBroker) -> Sequence[tuple[int, str]] | None:
+def asked_again(broker: LentBroker) -> Condemned | None:
     """Wait until the parent wants the task to be brought back after an exception: see `go_ahead`."""
     try:
         word, *about = broker.hear()
@@ -51,10 +55,11 @@ def asked_again(broker: LentBroker) -> Sequence[tuple[int, str]] | None:
         raise ValueError(f"expected that the task is to be brought back again, got {word!r}")
     # Nothing of the task that has raised takes memory beside the next one.
     gc.collect()
-    return about[0]  # type: ignore[no-any-return]
+    condemned: Condemned = about[0]
+    return condemned
 
 
-def condemned_of(records: Sequence[Records], rows: Sequence[tuple[int, str]]) -> list[tuple[Records, str]]:
+def condemned_of(records: Sequence[Records], rows: Condemned) -> list[tuple[Records, str]]:
     """Return rows of all records as batches of one, with the reasons for which they are passed over."""
     return [(_rows(records, row, row + 1)[0], why) for row, why in rows]
 
