@@ -1,5 +1,6 @@
 """The demo's HTML report: one file, no network, light and dark."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +14,9 @@ from tidemill.demo.charts import HEAT_STEPS, heat_map, histogram_chart, quality_
 from tidemill.demo.style import SCRIPT, STYLE
 
 Float64 = NDArray[np.float64]
+# Characters of a cell that is a sentence, and of a name that may be broken.
+SENTENCE, NAME = 60, 20
+_DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 MarkKind = Literal["alarm", "promotion", "refusal", "trial", "step_back", "rollback"]
 
 
@@ -159,13 +163,20 @@ def _table(table: Table) -> str:
         if len(row) != len(table.headers):
             raise ValueError(f"expected {len(table.headers)} cells ({', '.join(table.headers)}), got {list(row)}")
     head = "".join(f"<th>{escape(header)}</th>" for header in table.headers)
-    rows = "".join("<tr>" + "".join(f"<td{_numeric(cell)}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    rows = "".join("<tr>" + "".join(f"<td{_form(cell)}>{_words(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
-def _numeric(cell: str) -> str:
+def _form(cell: str) -> str:
+    """A number stays on one line, and a sentence has room."""
     try:
         float(cell.replace(",", "").rstrip("%"))
     except ValueError:
-        return ""
+        return ' class="w"' if len(cell) > SENTENCE else ""
     return ' class="n"'
+
+
+def _words(cell: str) -> str:
+    """Text whose dates stay whole, and whose long names may break behind a colon."""
+    names = [escape(word).replace(":", ":<wbr>") if len(word) > NAME else escape(word) for word in cell.split(" ")]
+    return _DATE.sub(r'<span class="n">\g<0></span>', " ".join(names))

@@ -64,10 +64,12 @@ i.h4{background:var(--h4)}
 .key i.promoted{height:0;border-top:2px dashed var(--promotion);border-radius:0}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
-th{text-align:left;color:var(--soft);font-weight:600;white-space:nowrap}
+th{text-align:left;color:var(--soft);font-weight:600}
 th,td{padding:6px 14px 6px 0;border-bottom:1px solid var(--rule);vertical-align:top}
+th{vertical-align:bottom}
 tbody tr:last-child td{border-bottom:0}
-td.n{white-space:nowrap}
+.n{white-space:nowrap}
+td.w{min-width:240px}
 .none{color:var(--soft)}
 #tip{position:fixed;pointer-events:none;background:var(--ink);color:var(--page);font-size:12.5px;padding:6px 9px;border-radius:6px;
 white-space:pre;opacity:0;z-index:9}

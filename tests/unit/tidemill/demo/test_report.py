@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,12 @@ def test_slices_have_their_intervals_and_small_ones_are_not_judged(tmp_path: Pat
     seen.health = [{"model": "m", "slices": []}, {"model": "m", "slices": slices}]
     page = write_report(tmp_path, replace(report_data(), slices=slices_table(seen))).read_text()
     assert "country=&lt;de&gt;" in page and "0.5 (0.4 to 0.6)" in page and "0.8 (0.7 to 0.9)" in page and "not judged" in page
+
+
+def test_dates_stay_whole_sentences_have_room_and_names_may_break(tmp_path: Path) -> None:
+    sentence = "Column weather.wind_speed comes in other units since 2013-02-09: <100 times> as large as the model learned."
+    row = ("resolved 2013-02-13", "1,204", "column:weather.wind_speed", sentence)
+    page = write_report(tmp_path, replace(report_data(), incidents=Table(("status", "findings", "root", "cause"), [row]))).read_text()
+    assert '<td>resolved <span class="n">2013-02-13</span></td><td class="n">1,204</td><td>column:<wbr>weather.wind_speed</td>' in page
+    shown = escape(sentence).replace("2013-02-09", '<span class="n">2013-02-09</span>')
+    assert f'<td class="w">{shown}</td>' in page
