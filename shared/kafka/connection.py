@@ -98,7 +98,7 @@ class Connection:
         }
 
     def settings(self, usual: Mapping[str, Any] = MappingProxyType({}), **special: Any) -> dict[str, Any]:
-        """Librdkafka settings: the usual ones, over them the options, over these the special ones, whose underscores become dots (not of callbacks)."""
+        """Librdkafka settings: usual ones, over them the options, over these special ones, whose underscores become dots (not of callbacks)."""
         return {**usual, **self._shared, **{name if callable(value) else name.replace("_", "."): value for name, value in special.items()}}
 
     def unreachable(self, doing: str, detail: object) -> BrokerUnreachableError:
