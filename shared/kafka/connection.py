@@ -97,7 +97,7 @@ class Connection:
             **(options or {}),
         }
 
-    def settings(self, usual: Mapping[str, Any] = MappingProxyType({}), **special: Any) -> dict[str, Any]:
+    def settings(self, usual: Mapping[str, Any] = MappingProxyType({}), /, **special: Any) -> dict[str, Any]:
         """Librdkafka settings: usual ones, over them the options, over these special ones, whose underscores become dots (not of callbacks)."""
         return {**usual, **self._shared, **{name if callable(value) else name.replace("_", "."): value for name, value in special.items()}}
 
