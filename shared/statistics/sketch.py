@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 _START_BITS = 12
 MAX_KEYS = 512
-_TINY = 2.0**-40
+TINY = 2.0**-40
+"""The smallest magnitude that is not in the cell of zero."""
 
 
 class FloatCells(NamedTuple):
@@ -19,15 +20,15 @@ class FloatCells(NamedTuple):
     bits: int
 
 
-FLOAT_CELLS = FloatCells(int(np.array([_TINY]).view(np.int64)[0] >> (52 - _START_BITS)) - (1 << _START_BITS), 52 - _START_BITS)
+FLOAT_CELLS = FloatCells(int(np.array([TINY]).view(np.int64)[0] >> (52 - _START_BITS)) - (1 << _START_BITS), 52 - _START_BITS)
 
 
 def cells(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """Grid cell of each value at the finest resolution: monotone in the value, 0 for zero."""
     magnitude = np.abs(values)
     raw = np.ascontiguousarray(magnitude).view(np.int64) >> (52 - _START_BITS)
-    origin = np.array([_TINY]).view(np.int64)[0] >> (52 - _START_BITS)
-    cells = np.where(magnitude < _TINY, 0, raw - origin + (1 << _START_BITS))
+    origin = np.array([TINY]).view(np.int64)[0] >> (52 - _START_BITS)
+    cells = np.where(magnitude < TINY, 0, raw - origin + (1 << _START_BITS))
     return np.asarray(np.where(values < 0, -cells, cells), dtype=np.int64)
 
 

@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.shared.statistics.sketch import FLOAT_CELLS, MAX_KEYS, Sketch, binned, cells, coarser, combined
+from tidemill.shared.statistics.sketch import FLOAT_CELLS, MAX_KEYS, TINY, Sketch, binned, cells, coarser
+from tidemill.shared.statistics.sketch_kernel import count_cells, merge_cells, put_cells
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -89,12 +90,13 @@ class Sketches:
         if not groups:
             return Sketches([])
         flat = Sketches([part for some in groups for part in some])
-        begins = np.cumsum([0, *(len(some) for some in groups[:-1])])
-        shift = np.maximum.reduceat(flat.shift, begins)
-        owner = np.repeat(np.arange(len(groups)), [len(some) for some in groups])
-        low, high = np.minimum.reduceat(flat.range[:, 0], begins), np.maximum.reduceat(flat.range[:, 1], begins)
-        keys = coarser(flat.keys, (shift[owner] - flat.shift)[flat.group])
-        return Sketches(_split(keys, flat.counts, owner[flat.group], shift, np.add.reduceat(flat.missing, begins), low, high))
+        begins = np.cumsum([0, *(len(some) for some in groups)])
+        first = begins[:-1]
+        low, high = np.minimum.reduceat(flat.range[:, 0], first), np.maximum.reduceat(flat.range[:, 1], first)
+        keys, counts = np.empty_like(flat.keys), np.empty_like(flat.counts)
+        ends, shift = np.empty(len(groups) + 1, np.int64), np.empty(len(groups), np.int64)
+        merge_cells(flat.keys, flat.counts, np.append(0, np.cumsum(flat.lengths)), flat.shift, begins, MAX_KEYS, keys, counts, ends, shift)
+        return Sketches(_cut(keys, counts, ends, shift, np.add.reduceat(flat.missing, first), low, high))
 
     def quantiles(self, levels: Sequence[float]) -> Float64:
         """Return quantiles of the values that are there, right to a cell, shape (n, levels); NaN without any."""
@@ -156,32 +158,24 @@ def binned_all(reference: Sketches, current: Sketches, bins: int = 10) -> list[t
 
 
 def _block(values: Float64) -> list[Sketch]:
-    is_there = ~np.isnan(values)
-    group = np.nonzero(is_there)[0]
-    present = values[is_there]
-    low, high = (one.reduce(values, axis=1) if values.shape[1] else np.full(len(values), np.nan) for one in (np.fmin, np.fmax))
-    missing = values.shape[1] - is_there.sum(axis=1)
+    columns, rows = values.shape
+    low, high = (one.reduce(values, axis=1) if rows else np.full(columns, np.nan) for one in (np.fmin, np.fmax))
     low, high = np.where(np.isnan(low), np.inf, low), np.where(np.isnan(high), -np.inf, high)
-    return _split(cells(present), None, group, np.zeros(len(values), np.int64), missing, low, high)
+    own = np.ascontiguousarray(values)
+    cells, begins = np.empty(own.size, np.int64), np.empty(columns + 1, np.int64)
+    put_cells(own, own.view(np.int64), FLOAT_CELLS.origin, FLOAT_CELLS.bits, TINY, _GROUP_BITS, cells, begins)
+    cells = np.sort(cells[: begins[-1]])
+    keys, counts = np.empty_like(cells), np.empty_like(cells)
+    ends, shift = np.empty(columns + 1, np.int64), np.empty(columns, np.int64)
+    count_cells(cells, begins, _GROUP_BITS, MAX_KEYS, keys, counts, ends, shift)
+    return _cut(keys, counts, ends, shift, rows - np.diff(begins), low, high)
 
 
-def _split(keys: Int64, counts: Int64 | None, group: Int64, shift: Int64, missing: Int64, low: Float64, high: Float64) -> list[Sketch]:
-    """Add up equal cells of each group and make a sketch of it; None: each cell counts once."""
-    composite = (group << _GROUP_BITS) + keys
-    if counts is None:
-        composite, counts = combined(np.sort(composite), np.ones(composite.size, np.int64))
-    else:
-        order = np.argsort(composite, kind="stable")
-        composite, counts = combined(composite[order], counts[order])
-    lowest = (np.arange(len(shift) + 1) << _GROUP_BITS) - (1 << (_GROUP_BITS - 1))
-    cuts = np.searchsorted(composite, lowest)
-    while (too_many := np.diff(cuts) > MAX_KEYS).any():
-        shift = shift + too_many
-        group = np.repeat(np.arange(len(shift)), np.diff(cuts))
-        keys = coarser(composite - (group << _GROUP_BITS), too_many[group].astype(np.int64))
-        composite, counts = combined((group << _GROUP_BITS) + keys, counts)  # still sorted: coarsening is monotone
-        cuts = np.searchsorted(composite, lowest)
-    keys, ends = composite - (np.repeat(np.arange(len(shift)), np.diff(cuts)) << _GROUP_BITS), cuts.tolist()
+def _cut(keys: Int64, counts: Int64, ends: Int64, shift: Int64, missing: Int64, low: Float64, high: Float64) -> list[Sketch]:
+    """Make a sketch of the cells of each column."""
     rest = zip(shift.tolist(), missing.tolist(), low.tolist(), high.tolist(), strict=True)
     # Copies: a view of one column would keep the cells of all.
-    return [Sketch(keys[begin:end].copy(), counts[begin:end].copy(), *one) for begin, end, one in zip(ends, ends[1:], rest, strict=False)]
+    return [
+        Sketch(keys[begin:end].copy(), counts[begin:end].copy(), *one)
+        for begin, end, one in zip(ends[:-1].tolist(), ends[1:].tolist(), rest, strict=True)
+    ]

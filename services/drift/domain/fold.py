@@ -5,7 +5,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.champion_rows import champion_rows
@@ -28,6 +27,7 @@ from tidemill.services.drift.domain.trials import Trials
 from tidemill.services.drift.domain.watch import ModelWatch
 from tidemill.services.drift.domain.watch_settings import WatchSettings, feature_columns
 from tidemill.shared.application.lineage import Lineage
+from tidemill.shared.avro.chosen_rows import chosen_rows
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -226,7 +226,7 @@ class DriftFold:
                 rows = np.flatnonzero(inside & (vectors.ask == ask))
                 if rows.size:
                     hour = vectors.at.time_ms[rows] % DAY_MS // HOUR_MS
-                    fold.absorb(vectors.batch.take(pa.array(rows)), vectors.lag_ms[rows], hour)
+                    fold.absorb(chosen_rows(vectors.batch, rows), vectors.lag_ms[rows], hour)
                     self._record(ask, vectors, rows)
                     self._slices(ask, vectors, rows)
         if predictions is not None:
@@ -246,12 +246,12 @@ class DriftFold:
             one = watch.importance
             if one is not None and one.left and watch.settings.ask == ask:
                 chosen = rows[: one.left]
-                one.requests(_keys(vectors.at, chosen), vectors.batch.take(pa.array(chosen)), watch.references[str(watch.version)])
+                one.requests(_keys(vectors.at, chosen), chosen_rows(vectors.batch, chosen), watch.references[str(watch.version)])
 
     def _slices(self, ask: str, vectors: VectorRows, rows: NDArray[np.int64]) -> None:
         for watch in self._watches.values():
             if watch.slices is not None and watch.settings.ask == ask:
-                at, batch = vectors.at, vectors.batch.take(pa.array(rows))
+                at, batch = vectors.at, chosen_rows(vectors.batch, rows)
                 watch.slices.vectors(at.partition[rows], at.offset[rows], batch, vectors.lag_ms[rows], watch.reference)
 
     def _outcomes(self, begin: int, end: int, outcomes: OutcomeRows | None) -> list[DriftRecord]:

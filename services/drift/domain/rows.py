@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.chosen_rows import chosen_rows
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.served_scores import class_scores
 from tidemill.shared.statistics.propensity import label_weights
@@ -221,8 +222,8 @@ def _pairs(batch: pa.RecordBatch) -> PairRows | None:
 
 def gathered(sources: Sequence[tuple[pa.RecordBatch, Int64, Int64]]) -> tuple[pa.RecordBatch, Int64]:
     """One batch of (batch, rows, places), ordered by place."""
-    table = pa.Table.from_batches([batch.take(pa.array(rows)) for batch, rows, _ in sources]).combine_chunks()
+    parts = [chosen_rows(batch, rows) for batch, rows, _ in sources]
     places = np.concatenate([places for _, _, places in sources])
-    batch = table.to_batches()[0]
+    batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
     order = np.argsort(places, kind="stable")
-    return (batch if (order[:-1] < order[1:]).all() else batch.take(pa.array(order))), places[order]
+    return chosen_rows(batch, order), places[order]
