@@ -25,7 +25,7 @@ from tidemill.services.retraining.task import task_inputs as retraining_inputs
 from tidemill.services.scoring.service import stage as scoring_stage
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.registry import SchemaRegistry
-from tidemill.shared.lake.tables import Lake
+from tidemill.shared.lake.tables import PLAIN, Lake
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.observability.settings import ArtifactSettings, CommandsSettings, LakeSettings, RunnerSettings
@@ -137,7 +137,7 @@ def control_runner(world: StageWorld) -> Runner:
 
 def archive_runner(world: StageWorld) -> Runner:
     """Return the runner of archive: it writes when much has come, or when a training waits for it."""
-    plan, registry, lake = world.plan, world.registry, Lake(world.lake, world.plan.application.app)
+    plan, registry, lake = world.plan, world.registry, Lake(world.lake, world.plan.application.app, PLAIN)
 
     def task(partition: int) -> ArchiveTask:
         return ArchiveTask(plan, registry, lake, partition, _FLUSH_ROWS, _NEVER_MS)
