@@ -53,6 +53,8 @@ class Records:
         return len(self.values)
 
     def __getitem__(self, rows: slice) -> "Records":
+        if rows.indices(len(self)) == (0, len(self), 1):
+            return self
         columns = None if self.columns is None else self.columns[rows]
         return Records(self.topic, self.partition, self.offsets[rows], self.timestamps_ms[rows], self.keys[rows], self.values[rows], columns)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.shared.short_text import short_text
@@ -46,6 +47,19 @@ class Tally:
             counts[value] = counts.get(value, 0) + 1
         missing = counts.pop(None, 0)
         return Tally({short_text(name, LONGEST_NAME): count for name, count in counts.items() if name is not None}, 0, missing, limit)
+
+    @staticmethod
+    def of_column(column: pa.Array) -> "Tally":
+        """Of an Arrow column of texts, as `of` has it.
+
+        >>> Tally.of_column(pa.array(["b", "a", None, "b"])) == Tally.of(["b", "a", None, "b"])
+        True
+        """
+        parts = column.dictionary_encode()
+        size = len(parts.dictionary)
+        counts = np.bincount(parts.indices.fill_null(size).to_numpy(zero_copy_only=False), minlength=size + 1)[:size].tolist()
+        names = [short_text(name, LONGEST_NAME) for name in parts.dictionary.to_pylist()]
+        return Tally(dict(zip(names, counts, strict=True)), 0, column.null_count)
 
     @property
     def present(self) -> int:

@@ -137,7 +137,7 @@ class FeatureFold:
         table = pa.Table.from_batches(self._waiting).combine_chunks()
         values = {column.name: table.column(column.name).combine_chunks() for column in self.columns}
         numbers = [column.name for column in self.columns if column.type == "double"]
-        summaries: dict[str, Summary] = {column.name: Tally.of(values[column.name].to_pylist()) for column in self.columns if column.type == "string"}
+        summaries: dict[str, Summary] = {column.name: Tally.of_column(values[column.name]) for column in self.columns if column.type == "string"}
         if numbers:
             summaries |= zip(numbers, Sketches.of(np.stack([floats(values[name]) for name in numbers])).parts, strict=True)
         for name in self.today:

@@ -15,7 +15,7 @@ from tidemill.services.drift.domain.measured import have_fractions
 from tidemill.services.drift.domain.scale import FACTORS
 from tidemill.services.drift.domain.shifts import Summary
 from tidemill.services.drift.domain.slice_usual import LEAST_HISTORY, SliceUsual, UsualSoFar, WindowFigures
-from tidemill.services.drift.domain.value_counts import COUNTS, UNIT, added_up, counted
+from tidemill.services.drift.domain.value_counts import COUNTS, UNIT, add_values
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -135,16 +135,10 @@ class SliceValues:
         table = pa.Table.from_batches([batch for batch, _ in self._waiting]).combine_chunks()
         codes = np.concatenate([codes for _, codes in self._waiting])
         self._waiting, self._waiting_rows = [], 0
-        parts = counted([table.column(name).combine_chunks() for name in self.features], [reference.get(name) for name in self.features])
         for code in codes.T:
-            named = np.flatnonzero(code >= 0)
-            rows = named[np.argsort(code[named], kind="stable")]
-            mine, begins = np.unique(code[rows], return_index=True)
-            if not mine.size:
-                continue
-            self.rows[mine] += np.diff(begins, append=len(rows))
-            for name, part in parts.items():
-                self.counts[name][np.ix_(mine, part.places)] += added_up(part, rows, begins)
+            self.rows += np.bincount(code[code >= 0], minlength=self.slices)
+        columns, references = [table.column(name).combine_chunks() for name in self.features], [reference.get(name) for name in self.features]
+        add_values(self.counts, codes, columns, references)
 
     def promote(self) -> None:
         """Keep what has been usual so far for a new champion."""

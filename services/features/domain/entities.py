@@ -50,7 +50,9 @@ class EntityIndex:
         if len(column) == 0:
             return np.empty(0, np.int64)
         encoded = pc.dictionary_encode(key_texts(column))
-        known = np.fromiter(map(self.slot, encoded.dictionary.to_pylist()), np.int64, len(encoded.dictionary))
+        names = encoded.dictionary.to_pylist()
+        slots = list(map(self._slots.get, names))
+        known = np.array([self.slot(name) for name in names] if None in slots else slots, np.int64)
         if encoded.null_count == 0:
             return np.asarray(known[encoded.indices.to_numpy()], np.int64)
         indices = np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), np.int64)
