@@ -1,6 +1,7 @@
 """Delta tables that take every batch exactly once, however often it is written."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,8 @@ class Lake:
     def __init__(self, uri: str, app: str, writing: WriterProperties | None = None) -> None:
         root = uri if "://" in uri else str(Path(uri).absolute())
         self._root = f"{root.rstrip('/')}/{app}"
-        self._open, self._writing = OpenTables(), writing
+        self._open = OpenTables()
+        self._write: Callable[..., None] = write_deltalake if writing is None else partial(write_deltalake, writer_properties=writing)
 
     @property
     def root(self) -> str:
@@ -87,7 +89,7 @@ class Lake:
                 mark = Transaction(writer, int(places[-1]))
                 # On the version in which the offset was looked up: a later commit with this writer's mark is a conflict.
                 commit = CommitProperties(app_transactions=[mark])
-                write_deltalake(held, content, mode="append", schema_mode="merge", writer_properties=self._writing, commit_properties=commit)
+                self._write(held, content, mode="append", schema_mode="merge", commit_properties=commit)
             self._open.keep(self.uri(table), held)
         except (DeltaError, OSError) as error:
             raise ServerAwayError(f"{self.uri(table)}: {error}") from error

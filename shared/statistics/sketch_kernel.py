@@ -13,13 +13,13 @@ _SPREAD = 8
 
 
 @njit(cache=True, inline="always")
-def _coarser(key, by):  # pragma: no cover
+def _coarser(key: Any, by: Any) -> Any:  # pragma: no cover
     """Return the cell of a grid that is halved so many times."""
     return key >> by if key >= 0 else -(-key >> by)
 
 
 @njit(cache=True, inline="always")
-def _fit(keys, counts, begin, end, most):  # pragma: no cover
+def _fit(keys: Any, counts: Any, begin: Any, end: Any, most: Any) -> Any:  # pragma: no cover
     """Halve the grid of sorted cells in place until they are no more than `most`; returns where they end then, and how often it was halved."""
     halved = 0
     while end - begin > most:
