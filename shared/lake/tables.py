@@ -41,8 +41,7 @@ class Lake:
     def __init__(self, uri: str, app: str, writing: WriterProperties | None = None) -> None:
         root = uri if "://" in uri else str(Path(uri).absolute())
         self._root = f"{root.rstrip('/')}/{app}"
-        self._open = OpenTables()
-        self._write: Callable[..., None] = write_deltalake if writing is None else partial(write_deltalake, writer_properties=writing)
+        self._open, self._writing = OpenTables(), writing
 
     @property
     def root(self) -> str:
@@ -89,7 +88,10 @@ class Lake:
                 mark = Transaction(writer, int(places[-1]))
                 # On the version in which the offset was looked up: a later commit with this writer's mark is a conflict.
                 commit = CommitProperties(app_transactions=[mark])
-                self._write(held, content, mode="append", schema_mode="merge", commit_properties=commit)
+                write: Callable[..., None] = write_deltalake
+                if self._writing is not None:
+                    write = partial(write, writer_properties=self._writing)
+                write(held, content, mode="append", schema_mode="merge", commit_properties=commit)
             self._open.keep(self.uri(table), held)
         except (DeltaError, OSError) as error:
             raise ServerAwayError(f"{self.uri(table)}: {error}") from error
