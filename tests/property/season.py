@@ -49,7 +49,7 @@ from tidemill.shared.models.artifacts import ArtifactStore
 from tidemill.shared.runner.task import Task, TaskInputs
 
 HOUR = 3_600_000
-ORDERS, DAYS = 240, 12
+ORDERS, DAYS = 160, 12
 VIEW = """
 entities:
   country: {from: {orders: country}}
@@ -162,7 +162,7 @@ class Season:
                 back = time + int(rng.integers(HOUR, 30 * HOUR))
                 label = {"order_id": f"o{i}", "returned": back, "bad": float(rng.random() < 0.4)}
                 returns.append((back, json.dumps(label).encode(), f"o{i}".encode()))
-        beats = [(at, None, HEARTBEAT_KEY) for at in range(START, START + (DAYS + 4) * DAY, 6 * HOUR)]
+        beats = [(at, None, HEARTBEAT_KEY) for at in range(START, START + (DAYS + 4) * DAY, 12 * HOUR)]
         for name, events in (("orders", orders), ("returns", returns)):
             rows = sorted([*events, *beats], key=lambda row: row[0])
             self._append(self.plan.streams[name].topic, [(key, value, at) for at, value, key in rows])

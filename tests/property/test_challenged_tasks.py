@@ -68,7 +68,7 @@ def test_every_request_is_answered_by_whom_its_hash_says_and_its_pair_reaches_it
     topics = world.plan.topics
     pairs = {record["request_id"]: record for _, record in world.records(topics.shadow_scores, "shadow-score")}
     answers = world.records(topics.predictions, "prediction")
-    assert len(answers) == len(pairs) > 200
+    assert len(answers) == len(pairs) > 150
     for key, answer in answers:
         drawn = (hash_of(key or b"", world.challenger) >> 11) / 2**53 < SHARE
         pair = pairs[answer["request_id"]]

@@ -55,7 +55,7 @@ def test_candidates_worse_by_the_margin_do_not_pass_however_often_they_are_looke
 def test_what_could_have_been_seen_is_seen_in_four_of_five_cases() -> None:
     random, world = np.random.default_rng(5), World(0.02, 0.0)
     level = next_level([], 0, 0.05)
-    claims = [below(world.days(random, 0.005, 28), 0.005).detectable(0.005, level) for _ in range(100)]
+    claims = [below(world.days(random, 0.005, 28), 0.005).detectable(0.005, level) for _ in range(40)]
     claim = float(np.median(claims))
     assert -0.06 < claim < -0.01
     assert power(world, random, claim, 200) == pytest.approx(0.8, abs=0.12)

@@ -174,8 +174,12 @@ def test_a_model_serves_from_the_instant_its_training_ends(tmp_path: Path, made:
 
 def test_the_result_does_not_depend_on_the_size_of_steps(tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tidemill.backtest.stages._MAX_BATCH", 23)
-    run(tmp_path / "pieces", shop_files(tmp_path), slice_ms=SLICE_MS)
-    pd.testing.assert_frame_equal(made.rows, predictions(tmp_path / "pieces"), check_exact=True)
+    sources = shop_files(tmp_path)
+    end_ms = int(pd.read_csv(tmp_path / "orders.csv")["ordered_at"][ORDERS // 2])
+    run(tmp_path / "pieces", sources, slice_ms=SLICE_MS, end_ms=end_ms)
+    pieces = predictions(tmp_path / "pieces")
+    assert ORDERS // 2 - 1 == len(pieces) and pieces["model_version"].nunique() > 1
+    pd.testing.assert_frame_equal(made.rows.head(len(pieces)), pieces, check_exact=True)
 
 
 def test_a_stretch_is_given_alone(tmp_path: Path) -> None:
@@ -240,7 +244,7 @@ def test_times_that_go_backwards_are_said_and_put_in_order(tmp_path: Path) -> No
     frame = pd.read_csv(tmp_path / "orders.csv")
     pd.concat([frame.iloc[100:], frame.iloc[:100]]).to_csv(tmp_path / "orders.csv", index=False)
     said = io.StringIO()
-    options = BacktestOptions(DataChoice(sources), 20_000, predictions=tmp_path / "kept" / "predictions.parquet", folder=tmp_path / "kept")
+    options = BacktestOptions(DataChoice(sources), 60_000, predictions=tmp_path / "kept" / "predictions.parquet", folder=tmp_path / "kept")
     backtest(FOLDER, options, Console(file=said, width=400), TrainerByTime(PLAN, ArtifactStore(str(tmp_path / "kept" / "artifacts"))))
     assert "the times of orders go backwards once, first at" in said.getvalue() and f"orders.csv:{ORDERS - 98} (from 2023-" in said.getvalue()
     assert predictions(tmp_path / "kept")["event_id"].tolist() == [f"o{i}" for i in range(ORDERS) if i != 7]

@@ -47,7 +47,7 @@ def test_a_request_is_followed_from_its_file_to_its_label(place: Path) -> None:
     verdicts = pd.read_json(place / "judged.jsonl", lines=True).set_index("order_id")
     store, lake = ArtifactStore(str(place / "kept" / "artifacts")), lake_of(place)
     versions = set()
-    for identity in (*orders.index[[0, 3]], *orders.index[-40:-20:5], *verdicts.index[5:8]):
+    for identity in (orders.index[0], *orders.index[[-40, -25]], verdicts.index[5]):
         trace = trace_request(PLAN, lake, store, identity)
         (answer,) = trace.predictions
         assert (answer["score"], answer["model_version"]) == (rows.loc[identity, "score"], rows.loc[identity, "model_version"])
@@ -148,7 +148,7 @@ def test_an_answer_is_explained_by_contributions_that_add_up_to_it(place: Path) 
     rows = predictions(place / "kept").set_index("event_id")
     store, lake = ArtifactStore(str(place / "kept" / "artifacts")), lake_of(place)
     answered = rows[~rows["degraded"]].index
-    for identity in answered[-4:]:
+    for identity in answered[[-40, -1]]:
         (explanation,) = explain_request(PLAN, lake, store, identity)
         assert (explanation.model, explanation.version, explanation.score) == (
             "fraud",

@@ -39,7 +39,7 @@ from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 
 START, STEP_MS = 1_700_000_000_000, 600_000
 # The stages run after so many rows: each time costs them much more than a row does.
-_ROWS_BETWEEN = 40
+_ROWS_BETWEEN = 80
 _STAMP = {"type": "long", "logicalType": "timestamp-millis"}
 APP = """
 app: meters
@@ -184,7 +184,7 @@ class OneProcess:
                 self._send(sink, "meters-truths", {"reading_id": f"r{i - 6}", "meter": f"m{(i - 6) % 3}", "at": at, "truth": truth})
             for topic in self.plan.topics.raw:
                 sink.publish(topic, HEARTBEAT_KEY, None, at + 1)
-            if i % _ROWS_BETWEEN == 0:
+            if (i + 1) % _ROWS_BETWEEN == 0:
                 self.stages.poll()
         self._rows += rows
         self.stages.poll()
