@@ -56,7 +56,7 @@ def _look(messages, timestamp, place, errors, topics, partitions, offsets, times
     low = np.int64(0xFFFFFFFF)
     for i in range(messages.size):
         message = messages[i]
-        errors[i] = np.int64(np.int32(load(message) & low))  # type: ignore[call-arg]  # as above
+        errors[i] = np.int64(np.int32(load(message) & low))
         topics[i] = load(message + _TOPIC)
         partitions[i] = np.int64(np.int32(load(message + _PARTITION) & low))
         offsets[i] = load(message + _OFFSET)
@@ -73,7 +73,7 @@ def _pack(messages, field, lengths, content, stops):  # pragma: no cover
     for i in range(messages.size):
         size = lengths[i]
         if size > 0:
-            copy(content + at, load(messages[i] + field), size)  # type: ignore[call-arg]  # as above
+            copy(content + at, load(messages[i] + field), size)
             at += size
         stops[i + 1] = at
 
@@ -82,7 +82,7 @@ def _pack(messages, field, lengths, content, stops):  # pragma: no cover
 def _give_back(messages, destroy):  # pragma: no cover
     """Free messages."""
     for i in range(messages.size):
-        call1(destroy, messages[i])  # type: ignore[call-arg]  # as above
+        call1(destroy, messages[i])
 
 
 class BulkConsume:

@@ -58,7 +58,7 @@ def _produce_each(function, handle, arguments, place, keys, key_bytes, values, v
         arguments[2 * _VU_WORDS + 1], arguments[2 * _VU_WORDS + 2] = (values, n) if n >= 0 else (0, 0)
         arguments[3 * _VU_WORDS + 1], arguments[3 * _VU_WORDS + 2] = (keys, m) if m >= 0 else (0, 0)
         arguments[4 * _VU_WORDS + 1] = times[i]
-        error = call3(function, handle, place, _ARGUMENTS)  # type: ignore[call-arg, var-annotated]  # an intrinsic takes no context
+        error = call3(function, handle, place, _ARGUMENTS)
         if error != 0:
             return i, error
         keys += max(m, 0)

@@ -103,7 +103,7 @@ def copy(_context: Any, target: Any, source: Any, size: Any) -> Any:
     def emit(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
         target, source = (builder.inttoptr(address, byte) for address in arguments[:2])
-        cgutils.raw_memcpy(builder, target, source, arguments[2], 1)  # type: ignore[no-untyped-call]  # Numba has no types
+        cgutils.raw_memcpy(builder, target, source, arguments[2], 1)
         return arguments[2]
 
     return types.int64(types.int64, types.int64, types.int64), emit
