@@ -7,7 +7,7 @@ from tidemill.services.drift.domain.conditions import Conditions
 from tidemill.services.drift.domain.data_quality import QualityBounds, outside_shares
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
 from tidemill.services.drift.domain.measured import has_units
-from tidemill.services.drift.domain.scale import Scale, UsualScale, scales
+from tidemill.services.drift.domain.scale import Scale, UsualScale, levels_of, scales, spread_of
 from tidemill.services.drift.domain.shifts import Summary
 from tidemill.shared.statistics.histogram import Tally
 
@@ -54,12 +54,13 @@ class BrokenValues:
         """
         judged = {name: day[name] for name, one in self.reference.items() if one.rows and day[name].rows >= self.min_rows}
         levels = {name: one.levels for name, one in self.scales.items()}
-        outside, factors = outside_shares(self.reference, judged), scales(levels, judged)
+        outside, today = outside_shares(self.reference, judged), levels_of(judged)
         unsure = {name: one.factor_unsure for name, one in self.scales.items()}
-        weeks = scales(levels, {name: window[name] for name in judged if name in window}, unsure)
+        factors, weeks = scales(levels, today), scales(levels, levels_of({name: window[name] for name in judged if name in window}), unsure)
         findings: list[Finding] = []
         for name, one in judged.items():
-            findings += self._feature(at, conditions, name, one, outside[name], factors.get(name), weeks.get(name), has_ended=name in ended)
+            told = (factors.get(name), weeks.get(name), spread_of(today[name])) if name in today else (None, None, 0.0)
+            findings += self._feature(at, conditions, name, one, outside[name], *told, has_ended=name in ended)
         return findings
 
     def _feature(
@@ -71,6 +72,7 @@ class BrokenValues:
         outside: float,
         factor: Scale | None,
         week: Scale | None,
+        spread: float,
         *,
         has_ended: bool,
     ) -> Sequence[Finding]:
@@ -90,8 +92,12 @@ class BrokenValues:
         if name in self.unbounded:
             return findings
         if factor is not None:
-            bound, is_scaled = self.scales[name].factor_log, has_units(self.reference[name], day)
-            is_other = [one is not None and is_scaled and bool(one.units) and one.factor_log > bound for one in (factor, week)]
+            scale, is_measured = self.scales[name], has_units(self.reference[name], day)
+            bound = scale.factor_log
+            is_other = [
+                one is not None and is_measured and bool(one.units) and one.factor_log > bound and scale.is_scaled(one, spread)
+                for one in (factor, week)
+            ]
             # A day says it for sure, a week is less so: a level may have moved by about as much.
             severity: Severity
             told_by, severity = (week, "warning") if week is not None and is_other == [False, True] else (factor, "alarm")

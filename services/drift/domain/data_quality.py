@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.services.drift.domain.scale import REACH, WARM_UP, levels_of, scales
+from tidemill.services.drift.domain.scale import REACH, WARM_UP, levels_of, scales, spread_of
+from tidemill.services.drift.domain.shifts import Summary
 from tidemill.shared.statistics.histogram import Tally
 from tidemill.shared.statistics.sketch import Sketch
 from tidemill.shared.statistics.sketches import Sketches
@@ -16,6 +17,8 @@ from tidemill.shared.statistics.sketches import Sketches
 Float64 = NDArray[np.float64]
 _SIGMAS = 5.0
 _MARGIN = 0.1
+_LEAST_DAYS = 14
+_FARTHEST_DAY = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +93,43 @@ def outside_shares(reference: Mapping[str, Sketch | Tally], current: Mapping[str
     return shares
 
 
-def day_figures(history: Mapping[str, Sketch | Tally], day: Mapping[str, Sketch | Tally]) -> dict[str, dict[str, float]]:
-    """Return each column's share of missing values; against what came before, the share of values never seen and the factor of its quantiles."""
+def day_figures(history: Mapping[str, Summary], day: Mapping[str, Summary]) -> dict[str, dict[str, float]]:
+    """Return each column's share of missing values; against what came before, the share of values never seen and the factor of its quantiles.
+
+    Of numbers also the ends, the middle and the spread of the day; not of infinite ones.
+    """
     figures = {name: {"missing": one.missing_share} for name, one in day.items()}
+    levels = levels_of(day)
+    for name, own in levels.items():
+        one = day[name]
+        ends = {"lowest": one.low, "highest": one.high} if isinstance(one, Sketch) else {}
+        of_numbers = {**ends, "middle": own[len(own) // 2], "spread": spread_of(own)}
+        if all(map(math.isfinite, of_numbers.values())):
+            figures[name] |= of_numbers
     known = {name: one for name, one in day.items() if history[name].rows}
     for name, share in outside_shares(history, known).items():
         figures[name]["outside"] = share
-    for name, factor in scales(levels_of({name: history[name] for name in known}), known).items():
+    for name, factor in scales(levels_of({name: history[name] for name in known}), {name: levels[name] for name in known if name in levels}).items():
         figures[name]["factor_log"] = factor.factor_log
     return figures
+
+
+def with_reach(seen: Summary, daily: Mapping[str, Sequence[float]]) -> Summary:
+    """Return a summary whose range has what a day can bring by how the middles of days differ: four of their standard deviations.
+
+    Of values that lie apart from day to day more than within one (a weather), the range of all rows is that of some dozen days, however many rows
+    there are: the next cold spell lies beyond it. What differs by the row has been met as far out as that goes, and keeps its range.
+
+    Parameters
+    ----------
+    daily
+        ``lowest``, ``highest`` and ``middle`` value of each day; of fewer than 14 days nothing is said.
+    """
+    lowest, highest, middle = (np.array(daily.get(name, ())) for name in ("lowest", "highest", "middle"))
+    if not isinstance(seen, Sketch) or len(middle) < _LEAST_DAYS:
+        return seen
+    reach = _FARTHEST_DAY * float(middle.std())
+    return replace(seen, low=min(seen.low, float(lowest.mean()) - reach), high=max(seen.high, float(highest.mean()) + reach))
 
 
 def quantiles(sketch: Sketch, levels: Sequence[float]) -> Float64 | None:

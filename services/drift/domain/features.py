@@ -166,9 +166,10 @@ class FeatureFold:
         levels, before = levels_of(self.seen()), levels_of(self.history)
         usual: dict[str, UsualScale] = {}
         for name in levels:
-            figures = self.daily[name].get("factor_log", [])
+            figures, spreads = (self.daily[name].get(figure, []) for figure in ("factor_log", "spread"))
             is_settled = name in before and recent > 0 and len(figures) >= _LEAST_PARTS * recent
-            usual[name] = UsualScale.of(figures[:-recent], before[name]) if is_settled else UsualScale.of(figures, levels[name])
+            known = (figures[:-recent], before[name], spreads[:-recent]) if is_settled else (figures, levels[name], spreads)
+            usual[name] = UsualScale.of(*known)
         return usual
 
     def has_window(self, day: int) -> bool:

@@ -21,6 +21,7 @@ _LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 _SAME = 0.04
 _LEAST_FACTOR = 1.25
 _LEAST_STEPS = 2
+_LEAST_MOVED = 0.5
 # The largest of some weeks of days is about 2.3 of their standard deviations; a week's mean has one of 7^-1/2, and the bound is 1.5 times that day.
 _WEEK_OF_BOUND = 2 / (1.5 * 2.3 * math.sqrt(7))
 _COLDEST, _HOTTEST = -60.0, 60.0
@@ -63,16 +64,29 @@ class UsualScale:
         Five quantiles of its values; empty without values, and of categories.
     factor_log
         Bound on the logarithm of the factor between the quantiles of a window and these.
+    spread
+        Median of what lies between the outer two of these quantiles in one day; 0 where no day is known.
     """
 
     levels: Sequence[float]
     factor_log: float
+    spread: float = 0.0
 
     @staticmethod
-    def of(figures: Sequence[float], levels: Sequence[float]) -> "UsualScale":
-        """From how far the quantiles of days lay from those before them, as logarithms of a factor, oldest first."""
+    def of(figures: Sequence[float], levels: Sequence[float], spreads: Sequence[float] = ()) -> "UsualScale":
+        """From how far the quantiles of days lay from those before them, as logarithms of a factor, oldest first, and their spreads."""
         largest = max(figures[int(len(figures) * WARM_UP) :], default=0.0)
-        return UsualScale(levels, max(float(np.log(_LEAST_FACTOR)), REACH * largest))
+        return UsualScale(levels, max(float(np.log(_LEAST_FACTOR)), REACH * largest), float(np.median(spreads)) if spreads else 0.0)
+
+    def is_scaled(self, scale: Scale, spread: float) -> bool:
+        """Whether a day's values have moved apart by the factor as well, or nearer: other units do that, a level that has moved does not.
+
+        A day of few values between days that differ (the weather of one) is narrower than all of them together, and where it lies far off all five
+        quantiles may have moved by one factor by chance.
+        """
+        if not self.spread:
+            return True
+        return spread > 0 and math.copysign(1.0, math.log(scale.factor)) * math.log(spread / self.spread) >= _LEAST_MOVED * scale.factor_log
 
     @property
     def factor_unsure(self) -> float:
@@ -81,7 +95,7 @@ class UsualScale:
 
     def snapshot(self) -> list[Any]:
         """State as plain lists and numbers."""
-        return [list(self.levels), self.factor_log]
+        return [list(self.levels), self.factor_log, self.spread]
 
     @staticmethod
     def load(state: Sequence[Any]) -> "UsualScale":
@@ -95,10 +109,15 @@ def levels_of(summaries: Mapping[str, Sketch | Tally]) -> dict[str, list[float]]
     return dict(zip(numbers, Sketches(list(numbers.values())).quantiles(_LEVELS).tolist(), strict=True))
 
 
+def spread_of(levels: Sequence[float]) -> float:
+    """Return what lies between the outer two of five quantiles."""
+    return levels[-1] - levels[0]
+
+
 def scales(
-    reference: Mapping[str, Sequence[float]], current: Mapping[str, Sketch | Tally], tolerance: Mapping[str, float] | None = None
+    reference: Mapping[str, Sequence[float]], current: Mapping[str, Sequence[float]], tolerance: Mapping[str, float] | None = None
 ) -> dict[str, Scale]:
-    """Compare five quantiles of each column of numbers with those of its reference.
+    """Compare five quantiles of each column of numbers (`levels_of`) with those of its reference.
 
     Columns that say nothing about units are left out: two different quantiles, zeros, other signs. A change of units multiplies every quantile by
     one factor, whatever the distribution; of Celsius and Fahrenheit it is a line.
@@ -110,12 +129,11 @@ def scales(
 
     >>> generator = np.random.default_rng(0)
     >>> miles = levels_of({"miles": Sketch.of(generator.gamma(3.0, 200.0, 2000))})
-    >>> scales(miles, {"miles": Sketch.of(generator.gamma(3.0, 200.0, 1000) * 1.609344)})["miles"].units
+    >>> scales(miles, levels_of({"miles": Sketch.of(generator.gamma(3.0, 200.0, 1000) * 1.609344)}))["miles"].units
     'miles to kilometres'
     """
-    numbers = {name: one for name, one in current.items() if name in reference and isinstance(one, Sketch)}
-    before = np.array([reference[name] for name in numbers], dtype=np.float64).reshape(-1, len(_LEVELS))
-    now = Sketches(list(numbers.values())).quantiles(_LEVELS)
+    names = [name for name in current if name in reference]
+    before, now = (np.array([one[name] for name in names], dtype=np.float64).reshape(-1, len(_LEVELS)) for one in (reference, current))
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(now / before)
         usable = ((np.diff(before, axis=1) > 0).sum(axis=1) >= _LEAST_STEPS) & ~np.isnan(now).any(axis=1)
@@ -124,7 +142,6 @@ def scales(
     with np.errstate(invalid="ignore"):
         one_factor = np.abs(logs - mean[:, None]).max(axis=1) <= np.maximum(_SAME, 0.1 * np.abs(mean))
     scales_by_feature: dict[str, Scale] = {}
-    names = list(numbers)
     maybe_degrees: NDArray[np.bool_] = np.logical_and(usable, _maybe_degrees(before, now))
     for row in np.flatnonzero(usable & (one_sign | maybe_degrees)).tolist():
         degrees = _degrees(before[row], now[row]) if maybe_degrees[row] else None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tidemill.services.drift.domain.answer_shifts import AnswerShifts
 from tidemill.services.drift.domain.broken_values import BrokenValues
 from tidemill.services.drift.domain.conditions import Conditions
-from tidemill.services.drift.domain.data_quality import QualityBounds
+from tidemill.services.drift.domain.data_quality import QualityBounds, with_reach
 from tidemill.services.drift.domain.estimated_loss import EstimatedLoss
 from tidemill.services.drift.domain.feature_shifts import FeatureShifts
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind
@@ -106,7 +106,7 @@ class ModelWatch:
         if version in self.references:
             self.references[version] = self.references.pop(version)
         else:
-            self.references[version] = {name: seen[name] for name in self.settings.features}
+            self.references[version] = {name: with_reach(seen[name], daily.get(name, {})) for name in self.settings.features}
             self.usual[version] = {
                 name: QualityBounds.of(daily.get(name, {}), seen[name].missing_share, self.settings.outside) for name in self.settings.features
             }

@@ -13,7 +13,7 @@ from tidemill.shared.statistics.sketch import Sketch
 
 def scale(reference: Sketch, current: Sketch) -> Scale | None:
     """Of one column."""
-    return scales(levels_of({"column": reference}), {"column": current}).get("column")
+    return scales(levels_of({"column": reference}), levels_of({"column": current})).get("column")
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -39,11 +39,12 @@ def test_what_has_lasted_for_longer_than_a_window_is_usual() -> None:
 def test_of_few_days_all_are_the_usual_scale() -> None:
     """Bounds of a handful of days would ring on days like any other."""
     young = fold_after(20, 0)
-    figures = young.daily["amount"]["factor_log"]
-    assert young.scales()["amount"] == UsualScale.of(figures, levels_of(young.seen())["amount"])
+    figures, spreads = (young.daily["amount"][name] for name in ("factor_log", "spread"))
+    assert young.scales()["amount"] == UsualScale.of(figures, levels_of(young.seen())["amount"], spreads)
 
 
 def test_a_usual_scale_comes_back_from_its_state() -> None:
-    usual = UsualScale.of([0.5, 0.5, 0.1, 0.3, 0.1, 0.2], levels_of({"amount": Sketch.of(np.arange(1.0, 90.0))})["amount"])
+    usual = UsualScale.of([0.5, 0.5, 0.1, 0.3, 0.1, 0.2], levels_of({"amount": Sketch.of(np.arange(1.0, 90.0))})["amount"], [3.0, 1.0, 9.0])
     assert usual.factor_log == pytest.approx(0.45), "the oldest third is left out"
+    assert usual.spread == 3.0
     assert UsualScale.load(json.loads(json.dumps(usual.snapshot()))) == usual
