@@ -49,7 +49,10 @@ class Examples:
         return Examples(features, self.request_ms[chosen], self.label_ms[chosen], self.labels[chosen], weights, self.left_out)
 
     def window_begin(self, last_ms: int, window_days: int) -> int:
-        """Return where a window of days of history begins that ends at an instant (0: all history); time that is left out does not count.
+        """Return where a window of days of history begins that ends at an instant (0: all history).
+
+        Time that is left out does not count, nor does time that brought no labelled row for longer than half of the window: after an outage of the
+        labels a recipe of so many days would be fitted on the few rows that are left of them, and no trial has judged it so.
 
         >>> rows = Examples(pa.RecordBatch.from_pydict({"x": []}), *(np.empty(0, np.int64),) * 2, np.empty(0), None, ((5 * DAY_MS, 7 * DAY_MS),))
         >>> [rows.window_begin(10 * DAY_MS, days) / DAY_MS for days in (2, 3, 4, 6)]
@@ -58,9 +61,13 @@ class Examples:
         if not window_days:
             return int(np.iinfo(np.int64).min)
         begin = last_ms - window_days * DAY_MS
-        for start, end in sorted(self.left_out, reverse=True):
-            if start < last_ms and end > begin:
-                begin -= min(end, last_ms) - start
+        left_out = {(start, min(end, last_ms)) for start, end in self.left_out if start < last_ms}
+        ends = np.array([last_ms, *(mark for stretch in left_out for mark in stretch)], np.int64)
+        marks = np.unique(np.concatenate([self.request_ms[self.request_ms < last_ms], ends]))
+        silent = np.flatnonzero(np.diff(marks) > window_days * DAY_MS / 2)
+        for start, end in sorted(left_out | set(zip(marks[silent].tolist(), marks[silent + 1].tolist(), strict=True)), reverse=True):
+            if end > begin:
+                begin -= end - start
         return begin
 
     def thinning(self, limit: int, kind: Kind) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
