@@ -126,7 +126,7 @@ class ControlTask(MergingTask):
         while self._answers:
             of_training, answer = self._answers.pop(0)
             if of_training:
-                self._policy.trained(answer)
+                self._policy.trained(answer, max(self.coverage.time_ms, 0))
             else:
                 self._stages.answered(answer)
             told.incidents += self._actions.trained(answer) if of_training else self._actions.deployed(answer)

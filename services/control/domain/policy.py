@@ -11,7 +11,7 @@ from tidemill.shared.commands.obeyed import ObeyedCommands
 
 _DAY_MS = 86_400_000
 BUDGET_MS = 30 * _DAY_MS
-_ENDED = ("finished", "failed")
+_ENDED, _REFUSED = ("finished", "failed"), "refused"
 _LONGEST_ID = 200
 CARRIED_OUT = {"retrain": "train", **{name: name for name in ("roll_back", "promote", "step_back", "ab", "pin", "unpin")}}
 """Commands that the retraining worker carries out, and what control asks it for."""
@@ -52,11 +52,14 @@ class _PutOff:
         Of the alarm, and what stood in its way.
     since
         Instant from which on it waits.
+    again
+        What tells its training from others that its cause has asked for.
     """
 
     cause: str
     reason: str
     since: int
+    again: str = "put off"
 
 
 @dataclass(slots=True)
@@ -72,7 +75,7 @@ class _Model:
     spent
         By decision, of the last day: instant of the request, and the seconds of processor time that its training says it took.
     put_off
-        The first alarm since the last request that could not be followed at once.
+        The first alarm since the last request that could not be followed at once, or whose training was refused.
     """
 
     policy: Policy
@@ -94,7 +97,8 @@ class RetrainingDecisions:
 
     An alarm that cool-down or a budget stands in the way of is put off: its training is asked for at the instant from which on nothing does, unless
     another one is asked for before, or its incident is over by then. The world has changed, and no further alarm tells so while it stays as it is.
-    While paused nothing is put off.
+    So it is with one whose training was refused as there was nothing to learn yet (labels that look flipped, no new rows): it is asked for again
+    after the cool-down, a day at least. While paused nothing is put off.
 
     A command is obeyed once, however often it is sent (its id is remembered for 30 days of journal time, the last 10,000 of them): a roll-back
     that a client repeats must not go back twice. A copy of one that is forgotten is refused by the time it was issued at, so a signed command cannot
@@ -119,13 +123,17 @@ class RetrainingDecisions:
         if one is not None and one.put_off is not None and one.put_off.cause in causes:
             one.put_off = None
 
-    def trained(self, account: Mapping[str, Any]) -> None:
-        """Take a record of a training; one that has ended says what it took."""
+    def trained(self, account: Mapping[str, Any], now_ms: int) -> None:
+        """Take a record of a training: one that has ended says what it took, and an alarm's that was refused is put off."""
         model, took_s = self._models.get(account["model"]), account["figures"].get("cpu_s", 0.0)
         if model is not None and account["event"] in _ENDED and took_s > 0:
             latest = max([account["journal_time"], *(at for at, _ in model.spent.values())])
             model.spent[account["decision_id"]] = account["journal_time"], took_s
             model.spent = {name: one for name, one in model.spent.items() if one[0] > latest - _DAY_MS}
+        is_last = model is not None and model.requests[-1:] == [account["journal_time"]]
+        if model is not None and is_last and account["event"] == _REFUSED and account["trigger"] == "drift" and not model.paused:
+            since = max(account["journal_time"] + max(model.policy.cool_down_ms, _DAY_MS), now_ms)
+            model.put_off = _PutOff(account["details"]["cause"], f"refused: {account['reason']}", since, f"refused {account['decision_id']}")
 
     def advance(self, time_ms: int) -> list[dict[str, Any]]:
         """Ask for the trainings that are due by an instant: those that were put off, and scheduled ones."""
@@ -140,7 +148,7 @@ class RetrainingDecisions:
         at, waiting, schedule = JournalPlace(due), model.put_off, model.policy.schedule
         if waiting is not None and _free(model) == due:
             self._remember(model, due)
-            return _train(model, "requested", "drift", waiting.cause, at, f"put off: {waiting.reason}", again="put off")
+            return _train(model, "requested", "drift", waiting.cause, at, f"put off: {waiting.reason}", again=waiting.again)
         reason = "" if schedule is None else schedule_words(schedule)
         if (obstacle := _obstacle(model, due)) is not None:
             model.slot = due

@@ -32,10 +32,13 @@ class Learnable:
         Why rows are left out, or are not any more; empty where that is no question.
     figures, details
         Of what was found, as they stand in the training's record.
+    is_lasting
+        Whether labels look flipped up to the newest, and are left out.
     """
 
     bench: TrainingContext
     words: str = ""
+    is_lasting: bool = False
     figures: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
 
@@ -73,12 +76,13 @@ def learnable(bench: TrainingContext, champion: ServedModel) -> Learnable:
         words.append(f"{rows:,} rows are left out")
     if len(kept) < len(stretches):
         words.append(f"labels that look so for more than {gate.span / DAY_MS:g} days are learned")
-    return Learnable(left, "; ".join(words), figures, {LEFT_OUT: written(kept)} if kept else {})
+    is_lasting = found is not None and any(begin <= found.begin_ms < end for begin, end in kept) and _is_newest(trusted, found.end_ms)
+    return Learnable(left, "; ".join(words), is_lasting, figures, {LEFT_OUT: written(kept)} if kept else {})
 
 
 def refits_only(bench: TrainingContext) -> bool:
     """Whether a training has nothing to do but to refit the champion's recipe."""
-    return bench.is_admitted and not bench.is_searched and Recipe.of(bench.incumbent, bench.features) is not None
+    return not bench.is_searched and _is_admitted(bench)
 
 
 def expect_usual_requests(bench: TrainingContext, asked: pa.RecordBatch, asked_ms: NDArray[np.int64]) -> None:
@@ -108,6 +112,21 @@ def expect_usual_requests(bench: TrainingContext, asked: pa.RecordBatch, asked_m
         raise NoRefitError(f"expected {whose}, found {words}; the model that serves stays")
 
 
+def expect_right_labels(looked: Learnable) -> None:
+    """Refuse a training beside an admitted recipe while labels look flipped up to the newest.
+
+    Either they are wrong, then what serves is as good as a refit on the rows before; or the world has begun to change, which so few rows cannot be
+    told from it: then how a refit without them and the champion answer what neither has learned from is chance, and what serves stays. The next
+    training has more of them. Another recipe would be judged on the rows before, as it was when one was looked for last.
+
+    Raises
+    ------
+    NoRefitError
+    """
+    if looked.is_lasting and _is_admitted(looked.bench):
+        raise NoRefitError(f"expected labels that can be learned up to the newest, found that {looked.words}; the model that serves stays")
+
+
 def expect_new_rows(looked: Learnable, champion: ServedModel) -> None:
     """Refuse to refit the champion's recipe on the rows that it has learned: the same model would serve under another name.
 
@@ -131,6 +150,17 @@ def expect_new_rows(looked: Learnable, champion: ServedModel) -> None:
         why = f"; {looked.words}" if looked.words else ""
         whose = f"{champion.signature.version}, which serves,"
         raise NoRefitError(f"expected labelled rows that {whose} has not learned, found none since {instant_text(since)}{why}")
+
+
+def _is_admitted(bench: TrainingContext) -> bool:
+    """Whether the champion's recipe is known, and its refits go out."""
+    return bench.is_admitted and Recipe.of(bench.incumbent, bench.features) is not None
+
+
+def _is_newest(bench: TrainingContext, end_ms: int) -> bool:
+    """Whether a stretch ends with the newest labelled requests, but for less than a block: blocks of few rows say little."""
+    asked = bench.examples.request_ms[bench.kind.is_label(bench.examples.labels)]
+    return bool(asked.max(initial=end_ms) < end_ms + bench.settings.gate.block)
 
 
 def _covers(stretches: Stretches, others: Stretches) -> bool:

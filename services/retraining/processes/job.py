@@ -18,7 +18,15 @@ from tidemill.services.retraining.domain.examples import label_horizon_ms
 from tidemill.services.retraining.domain.families.family import FamilyError
 from tidemill.services.retraining.domain.kept_answers import FitAnswers, anew
 from tidemill.services.retraining.domain.latency import judge_latency
-from tidemill.services.retraining.domain.learnable import Learnable, NoRefitError, expect_new_rows, expect_usual_requests, learnable, refits_only
+from tidemill.services.retraining.domain.learnable import (
+    Learnable,
+    NoRefitError,
+    expect_new_rows,
+    expect_right_labels,
+    expect_usual_requests,
+    learnable,
+    refits_only,
+)
 from tidemill.services.retraining.domain.recipe import features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
 from tidemill.services.retraining.domain.search_turn import ALARM, search_turn
@@ -207,6 +215,9 @@ def _attempt(
         raise TooFewRowsError(f"expected labelled rows, found none{f' but {others} of other versions of the views' if others else ''}")
     looked = Learnable(bench) if champion is None else learnable(bench, champion)
     bench, reverse = looked.bench, None
+    if request.retraining["trigger"] in (*_UNHURRIED, ALARM):
+        # Before anybody is judged by such labels.
+        expect_right_labels(looked)
     if request.retraining["trigger"] == ALARM and predecessor is not None and champion is not None:
         # Whether the model itself is what has gone wrong, and not the world: then its recipe has to pass again, or the model before comes back.
         reverse = does_better(bench, predecessor, champion, bench.spent)

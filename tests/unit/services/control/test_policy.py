@@ -129,7 +129,7 @@ def test_an_alarm_beyond_a_budget_is_followed_when_it_has_room() -> None:
     assert asked_at(watched.advance(60 * DAY)) == [("requested", "drift", "loss5", 31)]
     costly = policy(cool_down=DAY, budget=9, cpu_ms=60_000)
     costly.finding(finding(1))
-    costly.trained(took(1.0, 61))
+    costly.trained(took(1.0, 61), DAY)
     costly.finding(finding(1.5))
     assert asked_at(costly.advance(60 * DAY)) == [("requested", "drift", "loss1.5", 2)]
 
@@ -149,6 +149,59 @@ def test_an_operators_pause_holds_what_was_put_off_and_puts_nothing_off() -> Non
     assert watched.advance(90 * DAY) == []
 
 
+def refused(asked: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The account of a training that had nothing to learn."""
+    places = {name: asked[name] for name in ("model", "decision_id", "journal_time", "trigger")}
+    return {**places, "event": "refused", "reason": "labels look flipped", "details": {"cause": asked["cause"]}, "figures": {}, **more}
+
+
+def test_an_alarm_whose_training_was_refused_asks_again_after_the_cool_down_until_its_incident_is_over() -> None:
+    """The world has begun to change, or labels are flipped: nobody could tell yet, and no further alarm comes while it stays so."""
+    watched, ids = policy(cool_down=3 * DAY), []
+    (asked,) = watched.finding(finding(1))
+    for day in (4, 7):
+        ids.append(asked["decision_id"])
+        watched.trained(refused(asked), int((day - 2) * DAY))
+        state = json.loads(json.dumps(watched.snapshot()))
+        watched = policy(cool_down=3 * DAY)
+        watched.load(state)
+        assert watched.advance(day * DAY - 1) == []
+        (asked,) = watched.advance(day * DAY)
+        assert asked_at([asked]) == [("requested", "drift", "loss1", day)] and asked["reason"] == "put off: refused: labels look flipped"
+    assert len({*ids, asked["decision_id"]}) == 3
+    watched.trained(refused(asked), 7 * DAY)
+    watched.resolved("m", {"loss1"})
+    assert watched.advance(90 * DAY) == []
+
+
+def test_a_refused_training_asks_again_a_day_later_at_least_and_never_in_the_past() -> None:
+    watched = policy(cool_down=0, budget=9)
+    (asked,) = watched.finding(finding(1))
+    watched.trained(refused(asked), DAY)
+    assert asked_at(watched.advance(90 * DAY)) == [("requested", "drift", "loss1", 2)]
+    late = policy(cool_down=3 * DAY)
+    (asked,) = late.finding(finding(1))
+    late.trained(refused(asked), 9 * DAY)
+    assert asked_at(late.advance(90 * DAY)) == [("requested", "drift", "loss1", 9)]
+
+
+@pytest.mark.parametrize("more", [{"event": "failed"}, {"event": "finished"}, {"trigger": "schedule"}, {"model": "another"}, {"journal_time": 5}])
+def test_only_an_alarms_last_training_that_was_refused_asks_again(more: dict[str, Any]) -> None:
+    watched = policy(cool_down=3 * DAY)
+    (asked,) = watched.finding(finding(1))
+    watched.trained(refused(asked, **more), DAY)
+    assert watched.advance(90 * DAY) == []
+
+
+def test_a_training_that_was_refused_while_paused_asks_no_more() -> None:
+    watched = policy(cool_down=3 * DAY)
+    (asked,) = watched.finding(finding(1))
+    watched.command({"command_id": "p", "model": "m", "command": "pause", "reason": "sale"}, DAY)
+    watched.trained(refused(asked), DAY)
+    watched.command({"command_id": "r", "model": "m", "command": "resume", "reason": "over"}, 2 * DAY)
+    assert watched.advance(90 * DAY) == []
+
+
 def took(day: float, seconds: float, event: str = "finished", name: str = "") -> dict[str, Any]:
     return {"model": "m", "decision_id": f"t{day}{name}", "event": event, "journal_time": int(day * DAY), "figures": {"cpu_s": seconds}}
 
@@ -156,10 +209,10 @@ def took(day: float, seconds: float, event: str = "finished", name: str = "") ->
 def test_what_the_trainings_of_the_last_day_took_is_a_budget_of_its_own() -> None:
     watched = policy(cool_down=0, budget=100, cpu_ms=60_000)
     for account in (took(1.0, 40), took(1.0, 40), took(1.1, 19.5, "failed"), took(1.1, 99, "step", "s"), took(1.1, 0.0, name="unmeasured")):
-        watched.trained(account)
-    watched.trained(took(1.1, 500) | {"model": "another"})
+        watched.trained(account, DAY)
+    watched.trained(took(1.1, 500) | {"model": "another"}, DAY)
     assert verdicts(watched.finding(finding(1.2))) == ["requested"], "59.5 s: said twice it counts once, and only what has ended counts"
-    watched.trained(took(1.2, 0.5))
+    watched.trained(took(1.2, 0.5), DAY)
     state = json.loads(json.dumps(watched.snapshot()))
     watched = policy(cool_down=0, budget=100, cpu_ms=60_000)
     watched.load(state)
@@ -168,10 +221,10 @@ def test_what_the_trainings_of_the_last_day_took_is_a_budget_of_its_own() -> Non
     assert skipped["reason"].startswith("budget: trainings of the last day took 60.0 s of processor time, 60 s are allowed")
     (commanded,) = watched.command({"command_id": "a", "model": "m", "command": "retrain", "reason": "now"}, int(1.4 * DAY))
     assert commanded["verdict"] == "requested", "an operator overrides it"
-    watched.trained(took(1.4, 30))
+    watched.trained(took(1.4, 30), DAY)
     assert [verdicts(watched.finding(finding(day))) for day in (1.9, 2.05, 2.15)] == [["skipped"], ["requested"], ["requested"]]
     unlimited = policy(cool_down=0, budget=100)
-    unlimited.trained(took(1.0, 1e9))
+    unlimited.trained(took(1.0, 1e9), DAY)
     assert verdicts(unlimited.finding(finding(1.1))) == ["requested"]
 
 

@@ -170,6 +170,25 @@ def test_what_is_broken_is_learned_by_no_refit_and_the_record_says_why(world: Wo
     assert fourth.reason.endswith(f"; {int(fourth.figures['left_out_rows']):,} rows are left out")
 
 
+@pytest.mark.lasts(3)
+def test_while_labels_look_flipped_up_to_the_newest_no_refit_is_made_but_for_an_operator(world: World) -> None:
+    """A refit on the rows before would be a matter of chance where it is the world that has begun to change."""
+    world.archive(30)
+    first = world.train(30, "bootstrap")
+    world.archive(45, world.scores(first))
+    second = world.train(45, "schedule", first)
+    day = (world.times - BEGIN_MS) / DAY_MS
+    flipped = (day >= 48) & (day < 58) & (np.random.default_rng(1).random(len(day)) < 0.25)
+    world.labels = np.where(flipped, 1 - world.labels, world.labels)
+    world.archive(56, world.scores(second))
+    for trigger in ("schedule", "drift", "labels"):
+        waits = world.train(56, trigger, first, second)
+        assert waits.skipped and waits.reason.startswith("expected labels that can be learned up to the newest, found that 2")
+        assert "look flipped, whatever the inputs" in waits.reason and waits.reason.endswith("rows are left out; the model that serves stays")
+    asked = world.train(56, "manual", first, second)
+    assert asked.finished and asked.figures["left_out_rows"] > 700, "an operator is obeyed"
+
+
 class Killed(BaseException):
     """Stands for what ends a process; no training catches it."""
 
