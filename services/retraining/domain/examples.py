@@ -54,7 +54,9 @@ class Examples:
         Time that is left out does not count, nor does time that brought no labelled row for longer than half of the window: after an outage of the
         labels a recipe of so many days would be fitted on the few rows that are left of them, and no trial has judged it so.
 
-        >>> rows = Examples(pa.RecordBatch.from_pydict({"x": []}), *(np.empty(0, np.int64),) * 2, np.empty(0), None, ((5 * DAY_MS, 7 * DAY_MS),))
+        >>> asked = DAY_MS // 4 * np.array([*range(20), *range(28, 40)])
+        >>> features = pa.RecordBatch.from_pydict({"x": np.zeros(32)})
+        >>> rows = Examples(features, asked, asked, np.zeros(32), None, ((5 * DAY_MS, 7 * DAY_MS),))
         >>> [rows.window_begin(10 * DAY_MS, days) / DAY_MS for days in (2, 3, 4, 6)]
         [8.0, 7.0, 4.0, 2.0]
         """
