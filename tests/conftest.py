@@ -11,6 +11,7 @@ import pytest
 import typer.main
 import typer.testing
 
+from tests.forked import fork_interpreters, offer
 from tests.infrastructure import running_servers
 from tests.infrastructure import test_infrastructure as running_infrastructure
 from tests.long_forms import IS_LONG
@@ -31,8 +32,10 @@ USUAL_DURATION_S = {"e2e": 60.0, "integration": 5.0, "contract": 1.0, "property"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """In the process that controls workers: be ready to fork them, and to start the servers that they share."""
-    if not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None):
+    """In the process that controls workers: be ready to fork them, and to start the servers that they share. In a worker: know whom to ask."""
+    if hasattr(config, "workerinput"):
+        offer(config.workerinput["python"])
+    elif getattr(config.option, "numprocesses", None):
         config.stash[DESK] = ServerDesk()
         config.stash[FORKS] = WorkerForkServer()
         config.option.tx = [config.stash[FORKS].specification if one == "popen" else one for one in config.option.tx]
@@ -48,8 +51,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker where it gets the servers' addresses."""
+    """Tell a worker where it gets the servers' addresses, and an interpreter whose processes have imported Tidemill."""
     node.workerinput["servers"] = node.config.stash[DESK].address
+    node.workerinput["python"] = node.config.stash[FORKS].python
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -125,6 +129,14 @@ def own_kafka() -> Iterator[Component]:
     """An embedded broker of this test alone: a start without the registry's, which costs more."""
     with running_servers("kafka") as servers:
         yield servers["kafka"]
+
+
+@pytest.fixture(scope="module")
+def forked_interpreters() -> Iterator[None]:
+    """Fork what a module's tests start as an interpreter (`tests.forked.fork_interpreters`)."""
+    with pytest.MonkeyPatch.context() as patch:
+        fork_interpreters(patch)
+        yield
 
 
 @pytest.fixture

@@ -1,10 +1,13 @@
 """Stages that a test starts itself, as a supervisor starts its services: forked from a process that has loaded their libraries."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+
+import pytest
 
 from tidemill.runs.pipeline import LIBRARIES
 from tidemill.runs.supervisor import LOADED_ONCE
@@ -20,4 +23,25 @@ def start(module: str, *arguments: str, log: Path, environment: Mapping[str, str
 @cache
 def server() -> ForkServer:
     """Return the one of all tests of a worker process, whose main thread runs them: for their supervisors, too."""
-    return ForkServer(LIBRARIES, LOADED_ONCE, Path(tempfile.mkdtemp(prefix="tidemill-tests-")) / "fork-server.log")
+    made = ForkServer(LIBRARIES, LOADED_ONCE, Path(tempfile.mkdtemp(prefix="tidemill-tests-")) / "fork-server.log")
+    with pytest.MonkeyPatch.context() as patch:
+        fork_interpreters(patch)
+        made.begin()
+    return made
+
+
+def fork_interpreters(patch: pytest.MonkeyPatch) -> None:
+    """From now on fork what is started as an interpreter, and what that starts: an import of Tidemill costs seconds of processor time.
+
+    Where the tests run in one process there is nothing to fork from, and interpreters are started.
+    """
+    if _PYTHON:
+        patch.setattr(sys, "executable", _PYTHON[-1])
+
+
+def offer(python: str) -> None:
+    """Say which interpreter's processes are forked (`tests.worker_fork_server`)."""
+    _PYTHON.append(python)
+
+
+_PYTHON: list[str] = []

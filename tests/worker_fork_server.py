@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import pkgutil
+import shlex
 import signal
 import socket
 import subprocess
@@ -26,7 +27,10 @@ import pytest  # noqa: F401
 from tidemill.shared.lifeline import tie_to, tied_to_parent
 
 _STAND_IN = Path(__file__).with_name("forked_worker.py")
+_PYTHON = Path(__file__).with_name("forked_python.py")
 _CODE_BYTES = 4096
+_STANDARD_FILES = 3
+_MOST_FILES = 64
 # What Tidemill imports when it is needed, and most workers need.
 _NEEDED_LATER = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "sqlalchemy.dialects.sqlite", "skl2onnx")
 
@@ -38,6 +42,11 @@ class WorkerForkServer:
     ----------
     packages
         Whose modules it imports; where none is named, no module.
+
+    Attributes
+    ----------
+    python
+        An interpreter whose processes are forked by it, as the workers are.
     """
 
     def __init__(self, packages: Sequence[str] = ("tidemill",)) -> None:
@@ -58,6 +67,13 @@ class WorkerForkServer:
                 stderr=subprocess.DEVNULL,
                 preexec_fn=tied_to_parent(),
             )
+
+        # A file, as `sys.executable` is.
+        self.python = str(Path(self._folder.name) / "python")
+        Path(self.python).write_text(
+            f'#!/bin/sh\nexec {shlex.join([sys.executable, "-I", "-S", str(_PYTHON), self._address, sys.executable])} "$@"\n'
+        )
+        Path(self.python).chmod(0o700)
 
     @property
     def specification(self) -> str:
@@ -86,12 +102,13 @@ def main(arguments: Sequence[str]) -> None:
     # The kernel takes away those that have ended; Ctrl-C is meant for who controls the tests, who ends the others.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    code = _forked(listener)
+    code, connection, handed = _forked(listener)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.disable()
     # As in an interpreter that was given its code: children that are spawned find no file to import.
     sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.modules["__main__"].__dict__.update({"connection": connection, "handed": handed} if handed else {})
     exec(code, sys.modules["__main__"].__dict__)
     # ONNX Runtime would wait for a thread that was not forked, and abort.
     atexit._run_exitfuncs()
@@ -100,22 +117,22 @@ def main(arguments: Sequence[str]) -> None:
     os._exit(0)
 
 
-def _forked(listener: socket.socket) -> str:
-    """Fork for whoever connects. Return in the child only: what it is to execute, with its standard files in their places."""
+def _forked(listener: socket.socket) -> tuple[str, int, list[int]]:
+    """Fork for whoever connects. Return in the child only: what it is to execute, its connection, and what it was given beside its standard files."""
     server = os.getpid()
     while True:
         connection, _ = listener.accept()
-        code, files, _, _ = socket.recv_fds(connection, _CODE_BYTES, 3)
+        code, files, _, _ = socket.recv_fds(connection, _CODE_BYTES, _MOST_FILES)
         # The child keeps the connection open until it ends: so its stand-in knows.
-        if len(files) == 3 and os.fork() == 0:
+        if len(files) >= _STANDARD_FILES and os.fork() == 0:
             tie_to(server)
             listener.close()
-            connection.detach()
-            for place, file in enumerate(files):
+            standard, handed = files[:_STANDARD_FILES], files[_STANDARD_FILES:]
+            for place, file in enumerate(standard):
                 os.dup2(file, place)
-            _close(files)
+            _close(standard)
             sys.stdin, sys.stdout, sys.stderr = (open(place, mode, closefd=False) for place, mode in enumerate("rww"))
-            return code.decode()
+            return code.decode(), connection.detach(), handed
         _close(files)
         connection.close()
 

@@ -7,7 +7,7 @@ import pytest
 from campaigns.hostile.run import Attack, attack
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.lasts(35)]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.lasts(35), pytest.mark.usefixtures("forked_interpreters")]
 
 
 def test_a_live_attack_is_accounted_for_ends_no_process_and_touches_nobody_else(

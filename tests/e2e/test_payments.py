@@ -31,6 +31,7 @@ DATA = DataSetOptions(count=15_000)
 TWO_DAYS_MS = 2 * 86_400_000
 
 
+@pytest.mark.usefixtures("forked_interpreters")
 @pytest.mark.lasts(130)
 @pytest.mark.timeout(600)
 def test_payments_come_through_to_a_promoted_model_and_the_audit_is_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

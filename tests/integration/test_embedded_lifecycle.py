@@ -17,7 +17,7 @@ from tests.patience import patient
 from tidemill.deploy.embedded.component import ComponentError
 from tidemill.deploy.embedded.infrastructure import Infrastructure, InfrastructureError
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.own_interpreters]
 # A program that starts the servers in the folder of its argument, forks a sibling that inherits its pipes, and says so.
 PROGRAM = """
 import os, signal, sys, time

@@ -27,7 +27,7 @@ from tidemill.shared.avro.registry import ConfluentSchemaRegistry
 from tidemill.shared.commands.signing import signed_command
 from tidemill.shared.service.stage import FUSED
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.own_interpreters]
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = patient(120.0)
 

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import until
 from tests.worker_fork_server import WorkerForkServer
 
 _LIMIT_S = 60.0
@@ -44,6 +46,62 @@ def test_a_fork_executes_the_code_with_the_files_that_it_is_given(interpreter: l
 def test_an_interpreter_ends_when_its_fork_is_killed(interpreter: list[str]) -> None:
     code = "import os, signal; print('here', flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     assert subprocess.run([*interpreter, "-c", code], capture_output=True, text=True, timeout=_LIMIT_S, check=False).stdout == "here\n"
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Iterator[str]:
+    """What `sys.executable` is in tests whose processes are forked."""
+    with closing(WorkerForkServer([])) as server:
+        yield server.python
+
+
+WORDS = "import os, sys; print(sys.argv[1:], os.environ['A_WORD'], os.getcwd(), 'hypothesis' in sys.modules); sys.exit(int(sys.argv[1]))"
+
+
+@pytest.mark.parametrize("kind", ["-c", "-m", "file"])
+def test_what_is_started_as_an_interpreter_gets_its_words_environment_and_folder_and_its_exit_code_is_told(
+    python: str, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "says.py").write_text(WORDS)
+    words = {"-c": ["-c", WORDS], "-m": ["-m", "says"], "file": ["says.py"]}[kind]
+    for code in (0, 3):
+        done = subprocess.run(
+            [python, *words, str(code)], cwd=tmp_path, env={"A_WORD": "word"}, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (code, f"['{code}'] word {tmp_path} True\n", "")
+
+
+def test_files_go_along_and_errors_are_told_as_an_interpreter_tells_them(python: str) -> None:
+    reading, writing = os.pipe()
+    code = f"import os; os.write({writing}, b'through'); 1 / 0"
+    done = subprocess.run([python, "-c", code], pass_fds=[writing], capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    os.close(writing)
+    assert os.read(reading, 100) == b"through" and os.read(reading, 100) == b"", "nobody else has it"
+    os.close(reading)
+    assert done.returncode == 1 and done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_what_the_interpreter_alone_can_say_it_says(python: str) -> None:
+    done = subprocess.run([python, "--version"], capture_output=True, text=True, timeout=_LIMIT_S, check=True)
+    assert done.stdout.split()[1] == sys.version.split()[0]
+
+
+WAITS = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(5)); import os; print(os.getpid(), flush=True); time.sleep(600)"
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 5), (signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, -signal.SIGINT)])
+def test_signals_reach_the_fork_and_it_ends_with_its_stand_in(python: str, number: signal.Signals, code: int) -> None:
+    with subprocess.Popen([python, "-c", WAITS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        fork = int(process.stdout.readline())
+        process.send_signal(number)
+        assert process.wait(_LIMIT_S) == code
+    until(lambda: not Path(f"/proc/{fork}").exists(), "the end of the fork")
+
+
+def test_which_signal_ended_the_fork_is_told(python: str) -> None:
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    assert subprocess.run([python, "-c", code], timeout=_LIMIT_S, check=False).returncode == -signal.SIGSEGV
 
 
 def test_forks_end_with_their_server() -> None:

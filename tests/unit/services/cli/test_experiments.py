@@ -30,6 +30,7 @@ def dies(): return Dies()
 def raises(): return Raises()
 """
 runner = CliRunner()
+pytestmark = pytest.mark.usefixtures("forked_interpreters")
 
 
 def run(world: World, *options: str) -> tuple[int, str]:

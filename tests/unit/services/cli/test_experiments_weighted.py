@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from tests.unit.tidemill.planning.one_process import APP, OneProcess, write
 from tidemill.services.cli.__main__ import app
 
-pytestmark = pytest.mark.lasts(15)
+pytestmark = [pytest.mark.lasts(15), pytest.mark.usefixtures("forked_interpreters")]
 
 SHARE = 0.3
 HIDING = APP.replace("    fallback:", f"    control: {{share: {SHARE}, hidden_when: predicted = 1}}\n    fallback:")

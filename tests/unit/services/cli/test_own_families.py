@@ -13,6 +13,7 @@ from tidemill.services.retraining.processes.family_check import try_own_families
 from tidemill.shared.application.errors import ApplicationError
 from tidemill.shared.application.planning import load_plan
 
+pytestmark = pytest.mark.usefixtures("forked_interpreters")
 PAYMENTS = Path(__file__).parents[4] / "examples" / "payments"
 MODULE = """
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier

@@ -18,6 +18,7 @@ from tidemill.shared.application.planning import load_plan
 from tidemill.shared.lake.names import OUTCOMES
 from tidemill.shared.models.training_record import TrainingRecord, TrainingRecords
 
+pytestmark = pytest.mark.usefixtures("forked_interpreters")
 OWN = """from sklearn.linear_model import LogisticRegression
 
 
