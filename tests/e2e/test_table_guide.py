@@ -1,4 +1,4 @@
-"""The guide from a table to a live model, run as it stands there: a file, an application, a backtest, and an answer by a model on real servers."""
+"""The guide from a table to a live model, run as it stands there: a file, an application, a backtest; in the long form a live answer, too."""
 
 import os
 import re
@@ -62,19 +62,30 @@ def live(folder: Path, command: str, environment: dict[str, str]) -> tuple[list[
         process.wait()
 
 
+@pytest.mark.lasts(20)
+def test_from_a_file_to_a_backtest_with_a_promotion_as_the_guide_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offline_as_the_guide_says(tmp_path, monkeypatch)
+
+
+@pytest.mark.long
 @pytest.mark.lasts(128)
 @pytest.mark.timeout(400)
 def test_from_a_file_to_a_live_answer_as_the_guide_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, infrastructure: Infrastructure) -> None:
-    monkeypatch.chdir(tmp_path)
-    table, *offline, up = COMMANDS
-    subprocess.run([sys.executable, *shlex.split(table)[1:]], check=True, timeout=patient(120))
     begun = time.monotonic()
+    offline_as_the_guide_says(tmp_path, monkeypatch)
+    lines, code = live(tmp_path, COMMANDS[-1], {**os.environ, **infrastructure.environment})
+    shown = [line for line in lines if line.startswith("First prediction")]
+    assert code == 0 and len(shown) == 1 and "by version" in shown[0], "\n".join(lines)
+    print(f"from the file to a live answer, backtest included: {time.monotonic() - begun:.0f} s")
+
+
+def offline_as_the_guide_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the commands before `up`: the last of them is the backtest."""
+    monkeypatch.chdir(folder)
+    table, *offline, _ = COMMANDS
+    subprocess.run([sys.executable, *shlex.split(table)[1:]], check=True, timeout=patient(120))
     for command in offline:
         result = CliRunner().invoke(app, shlex.split(command)[1:])
         assert result.exit_code == 0, (command, result.output)
         words = " ".join(result.output.split())
     assert re.search(r"predictions 1,250 .*promotions [1-9]", words)
-    lines, code = live(tmp_path, up, {**os.environ, **infrastructure.environment})
-    shown = [line for line in lines if line.startswith("First prediction")]
-    assert code == 0 and len(shown) == 1 and "by version" in shown[0], "\n".join(lines)
-    print(f"from the file to a live answer, backtest included: {time.monotonic() - begun:.0f} s")

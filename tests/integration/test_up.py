@@ -111,14 +111,14 @@ def training_of(parent: psutil.Process, addresses: dict[str, str], folder: Path)
 
 
 @pytest.mark.lasts(35)
-@pytest.mark.parametrize("ending", shortened(["SIGKILL", "Ctrl-C"], 1))
+@pytest.mark.parametrize("ending", shortened(["Ctrl-C", "SIGKILL", "Ctrl-C with servers of its own"], 1))
 def test_nothing_outlives_the_command(tmp_path: Path, application_name: str, request: pytest.FixtureRequest, ending: str) -> None:
-    """The long form adds Ctrl-C with servers of its own and a training that runs.
+    """The long form adds a SIGKILL, and a Ctrl-C with servers of its own.
 
-    Of Ctrl-C alone the guide from a table has a short form (`tests/e2e/test_table_guide.py`). That servers of its own outlive neither a SIGKILL nor a
-    Ctrl-C is shown with the servers alone (`test_embedded_lifecycle`).
+    Of a SIGKILL alone there are short forms: the kernel ends services and a training (`test_lifeline`, `test_fork_server`, `test_trainer`). That
+    servers of its own outlive neither a SIGKILL nor a Ctrl-C is shown with the servers alone (`test_embedded_lifecycle`).
     """
-    own = ending == "Ctrl-C"
+    own = ending.endswith("own")
     servers = {} if own else request.getfixturevalue("infrastructure").environment
     with up(tmp_path, application_name, servers) as (process, addresses):
         parent = psutil.Process(process.pid)
