@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -122,7 +123,7 @@ class BulkJoin:
                 ended += _give_up(state, batch, journal)
         self._join.due_ms = min((state.due_ms for state in self._join.states.values()), default=NEVER)
         # In a stable sort those of one record stay in the order of the models.
-        return [one.outcome for one in sorted(ended, key=lambda one: (one.place, one.phase))]
+        return [one.outcome for one in sorted(ended, key=itemgetter(0, 1))]
 
     def _tell(self, state: ModelState, batch: JoinBatch, own: ModelBatch, row: Int64, asked_ms: Int64) -> Iterator[_Ended]:
         """Join labels with their requests: the first that comes in time counts."""
@@ -138,9 +139,9 @@ class BulkJoin:
         requests = state.requests.get_all(row[counts])
         state.touch_all(state.requests.offsets(row[counts]))
         places, delays = own.label_place[counts], (time_ms - asked_ms)[counts].tolist()
-        columns = zip(places.tolist(), batch.all_at(places), requests, own.labels.of(counts).all(), delays, strict=True)
-        for place, at, request, label, delay_ms in columns:
-            yield _Ended(place, _LABELLED, Outcome(state.policy.model, at, request, STATUSES[LABELLED], label, delay_ms, 0))
+        labels = own.labels.of(counts).all()
+        outcomes = map(Outcome, repeat(state.policy.model), batch.all_at(places), requests, repeat(STATUSES[LABELLED]), labels, delays, repeat(0))
+        yield from map(_Ended, places.tolist(), repeat(_LABELLED), outcomes)
 
 
 def _has_room(state: ModelState, one: ModelBatch) -> bool:

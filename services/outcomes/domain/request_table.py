@@ -125,11 +125,12 @@ class RequestTable:
 
     def get_all(self, rows: Int64) -> list[Request]:
         """Return requests by their numbers."""
+        if not len(rows):
+            return []
         names, served, offset, time_ms, event_time_ms, score, predicted, _, _, *numbers = self._rows.take(rows)
         pairs = [self._pairs.find(row) for row in rows.tolist()] if self._pairs else [None] * len(rows)
         of_kind = zip(*numbers, strict=True) if numbers else [()] * len(rows)
-        columns = zip(names, offset, time_ms, event_time_ms, score, predicted, served, of_kind, pairs, strict=True)
-        return [Request._make((*own, *common, tuple(some), pair)) for *own, common, some, pair in columns]
+        return list(map(Request, names, offset, time_ms, event_time_ms, score, predicted, *zip(*served, strict=True), of_kind, pairs))
 
     def set_all(self, rows: Int64, status: int) -> None:
         """Note what has become of requests that were open, at their revision."""
