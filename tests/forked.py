@@ -33,9 +33,10 @@ def server() -> ForkServer:
 def fork_interpreters(patch: pytest.MonkeyPatch) -> None:
     """From now on fork what is started as an interpreter, and what that starts: an import of Tidemill costs seconds of processor time.
 
-    Where the tests run in one process there is nothing to fork from, and interpreters are started.
+    Where the tests run in one process there is nothing to fork from, and where nothing in the temporary folder may be executed there is no such
+    interpreter: the usual one is started.
     """
-    if _PYTHON:
+    if _PYTHON and os.access(_PYTHON[-1], os.X_OK):
         patch.setattr(sys, "executable", _PYTHON[-1])
 
 
