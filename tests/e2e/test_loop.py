@@ -12,6 +12,7 @@ from tidemill.runs.pipeline import TOPOLOGY, stage_processes
 from tidemill.shared.service.stage import FUSED
 
 
+@pytest.mark.usefixtures("forked_interpreters")
 @pytest.mark.lasts(155)
 @pytest.mark.timeout(600)
 def test_the_loop_closes_although_every_service_is_killed_once(
