@@ -204,6 +204,24 @@ class _Cost:
     until_fault: float | None
 
 
+def until_fault(costs: Float64, is_before: NDArray[np.bool_], made_ms: int) -> float | None:
+    """Return what a promotion made before the fault cost on those of its requests that came before it, 0 where none did.
+
+    None of one made after the fault, and of one whose requests all came before. What a promotion is made by is known when it is decided; it serves
+    from the next slice of time on, which may begin with the fault.
+
+    Parameters
+    ----------
+    costs, is_before : shape (n,)
+        In nats of each of its next requests, and whether that came before the fault.
+    made_ms
+        Journal time of the decision.
+    """
+    if made_ms >= _BEGIN_MS + FAULT * DAY or is_before.all():
+        return None
+    return float(costs[is_before].mean()) if is_before.any() else 0.0
+
+
 def _true_costs(name: str, result: BacktestResult, folder: Path, truth: dict[str, float]) -> list[_Cost]:
     """Return the expected cost of each promotion that is followed by enough requests: no noise of labels is in it."""
     plan = load_plan(APPLICATION)
@@ -235,8 +253,7 @@ def _true_costs(name: str, result: BacktestResult, folder: Path, truth: dict[str
         if after["event"] != "promoted" or mask.sum() < _NEXT // 5:
             continue
         difference, ordered = losses(after) - losses(before), day < FAULT
-        straddles = name != "nothing" and ordered[mask].any() and not ordered[mask].all()
-        until = float(difference[mask & ordered].mean()) if straddles else None
+        until = None if name == "nothing" else until_fault(difference[mask], ordered[mask], int(after["journal_time"]))
         costs.append(_Cost(str(after["version"]), float(difference[mask].mean()), until))
     return costs
 
