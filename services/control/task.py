@@ -25,7 +25,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = "drift"
-_VERSION = "control-4"
+_VERSION = "control-5"
 _STATE, _MERGE, _TRIALS, _TIMES, _INCIDENTS = b"policy", b"merge", b"trials", b"scoring-times", b"incidents"
 
 

@@ -98,6 +98,8 @@ class TrialState:
         Decision that asks the worker to promote it if it is a refit; empty before that.
     is_new_recipe
         Whether the worker has answered that it is none.
+    has_looked_worse
+        Whether it had baked, as a refit, and its loss was larger than a refit's may be.
     """
 
     version: str
@@ -117,6 +119,7 @@ class TrialState:
     ab: ABTest | None = None
     asked_as_refit: str = ""
     is_new_recipe: bool = False
+    has_looked_worse: bool = False
 
     @property
     def blocks(self) -> list[TrialBlock]:
