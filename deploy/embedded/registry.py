@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tidemill.deploy.embedded.component import Component, accepts_connections
-from tidemill.deploy.embedded.java_cache import JavaProgram
+from tidemill.deploy.embedded.java_cache import JavaProgram, own_temporary_folder
 
 API = "/apis/ccompat/v7"
 # What the distribution's own `quarkus-run.jar` says of opened packages and native libraries.
@@ -36,7 +36,7 @@ def registry_component(folder: Path, program: JavaProgram, cache: Sequence[str],
     Parameters
     ----------
     folder
-        Its database (H2 files) and its log.
+        Its database (H2 files), its log and its temporary files.
     program, cache
         What `registry_program` says, and the options that use its cache, or write it.
     port, management_port
@@ -56,7 +56,7 @@ def registry_component(folder: Path, program: JavaProgram, cache: Sequence[str],
         "apicurio.datasource.jdbc.max-size": 10,
         "apicurio.storage.snapshot.location": folder,
     }
-    command = program.command(cache, [f"-D{name}={value}" for name, value in options.items()])
+    command = program.command(cache, [own_temporary_folder(folder), *(f"-D{name}={value}" for name, value in options.items())])
     address = f"http://127.0.0.1:{port}{API}"
     return Component("registry", address, command, folder, lambda: _answers(address, port))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.deploy.embedded.kafka import kafka_component, kafka_program
+from tidemill.deploy.embedded.registry import registry_component, registry_program
 
 
 def written(folder: Path) -> dict[str, str]:
@@ -40,3 +41,17 @@ def test_a_broker_that_nobody_kills_may_be_silent_for_longer(tmp_path: Path) -> 
     (tmp_path / "logs" / "meta.properties").touch()
     kafka_component(tmp_path, kafka_program([]), [], 30_001, [20_001], tmp_path / "template", session_s=60)
     assert written(tmp_path)["broker.session.timeout.ms"] == "60000"
+
+
+def test_what_a_killed_server_has_unpacked_is_in_its_folder_and_goes_at_the_next_start(tmp_path: Path) -> None:
+    """Kafka's native library of LZ4 and those of the registry stayed in the machine's folder of temporary files, one for each kill."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "meta.properties").touch()
+    left = tmp_path / "tmp" / "liblz4-java-1.so"
+    for _ in range(2):
+        broker = kafka_component(tmp_path, kafka_program([]), [], 30_001, [20_001], tmp_path / "template")
+        assert f"-Djava.io.tmpdir={left.parent}" in broker.command
+        assert left.parent.is_dir() and not left.exists()
+        left.touch()
+    registry = registry_component(tmp_path / "registry", registry_program(tmp_path / "distribution"), [], 30_002, 30_003)
+    assert f"-Djava.io.tmpdir={tmp_path / 'registry' / 'tmp'}" in registry.command
