@@ -60,14 +60,15 @@ def test_figures_are_those_of_the_requests_that_both_answered(tmp_path: Path) ->
 
 
 class WeightedTrainer(Trainer):
-    """Models of the weights that an application was given."""
+    """Models of the weights that an application was given; notes which models are asked for, by the number of the application's folder."""
 
-    def __init__(self, folder: Path, weights: list[list[float]]) -> None:
+    def __init__(self, folder: Path, weights: list[list[float]], trained: set[tuple[str, str]]) -> None:
         super().__init__(ArtifactStore(str(folder.parent / "artifacts")))
-        self._weights = np.array(weights)
+        self._number, self._weights, self._trained = folder.parent.name, np.array(weights), trained
 
     def poll(self) -> JobResult:
         assert self._request is not None
+        self._trained.add((self._number, self._request.retraining["model"]))
         if self._request.retraining["model"] != "faulty":
             return super().poll()
         version = version_name(self._request.retraining)
@@ -93,14 +94,16 @@ def test_both_are_run_over_the_archive_of_a_run(tmp_path: Path, monkeypatch: pyt
     running = RunningApplication(before, running.plan, running.content, lake=str(tmp_path / "lake"))
     changed = write(tmp_path / "two", sliced.replace(*COUNTED) + SECOND)
     seen: list[tuple[int, int]] = []
+    trained: set[tuple[str, str]] = set()
 
     def trainer(folder: Path) -> Trainer:
         # The running application's folder is 0; the changed one's models look at half of what there is to see.
-        return WeightedTrainer(folder, [[3.0], [-3.0]] if folder.parent.name == "0" else [[3.0], [0.0]])
+        return WeightedTrainer(folder, [[3.0], [-3.0]] if folder.parent.name == "0" else [[3.0], [0.0]], trained)
 
     trial = try_changes(running, changed, lambda given, total: seen.append((given, total)), trainer)
     faulty = trial["faulty"]
     assert faulty["rows"] > 400 and faulty["changed"] < faulty["running"] and faulty["gap"]["high"] < 0 < faulty["loss"]["low"]
+    assert trained == {("0", "faulty"), ("1", "faulty"), ("1", "heat")}, "the added model is learned in the changed application alone"
     assert trial["heat"]["rows"] == 0 and "new" in trial["heat"]["why"]
     estimates = [one["loss"]["estimate"] for one in faulty["slices"]]
     assert faulty["slices"] and {one["slice"] for one in faulty["slices"]} <= {f"meter = m{i}" for i in range(3)}
