@@ -1,4 +1,6 @@
-"""Rows of a batch, by their numbers."""
+"""Rows of a batch by their numbers, and batches as one: copied where it must be."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -21,3 +23,8 @@ def chosen_rows(batch: pa.RecordBatch, rows: NDArray[np.int64]) -> pa.RecordBatc
     if int(rows[-1]) - first != n - 1 or (rows[1:] - rows[:-1] != 1).any():
         return batch.take(pa.array(rows))
     return batch if n == batch.num_rows else batch.slice(first, n)
+
+
+def together(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return the rows of batches of one schema, one after another; a single one as it is."""
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)

@@ -90,6 +90,11 @@ class Sketch:
         return self.present + self.missing
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there are no rows, as `rows` says once it has counted them."""
+        return not self.missing and not self.keys.size
+
+    @property
     def whole_share(self) -> float:
         """Share of the values in cells that begin with a whole number, as all of them do beyond 4,096; 0 without values."""
         lowest = np.abs(self.keys) << self.shift

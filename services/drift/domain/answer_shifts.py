@@ -104,7 +104,7 @@ class AnswerShifts:
         self.fold.settle()
         ring = [[one.day, one.rows, one.summaries[name].snapshot()] for one in self.fold.ring]
         own = {"today": self.fold.today[name].snapshot(), "history": self.fold.history[name].snapshot(), "ring": ring, "rows": self.fold.rows}
-        return {"days": self.days, "null": self.null, "known": self.fold.null[name], "tests": self.tests.snapshot(), **own}
+        return {"days": self.days, "null": self.null, "known": list(self.fold.null[name]), "tests": self.tests.snapshot(), **own}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take the state of a snapshot."""

@@ -14,6 +14,7 @@ from tidemill.services.drift.domain.rows import floats
 from tidemill.services.drift.domain.scale import UsualScale, levels_of
 from tidemill.services.drift.domain.shifts import STATISTICS, Summary, shifts_of
 from tidemill.services.drift.domain.silence import HOURS
+from tidemill.shared.avro.chosen_rows import together
 from tidemill.shared.statistics.histogram import Tally
 from tidemill.shared.statistics.sketch import Sketch
 from tidemill.shared.statistics.sketches import Sketches
@@ -46,7 +47,7 @@ def merged(first: Summary, second: Summary) -> Summary:
     """Of both together."""
     if isinstance(first, Sketch) and isinstance(second, Sketch):
         # Merging with nothing changes nothing, and most days are one chunk.
-        return second if not first.rows else first.merged(second)
+        return second if first.is_empty else first.merged(second)
     if isinstance(first, Tally) and isinstance(second, Tally):
         return first.merged(second)
     raise TypeError(f"expected two summaries of one kind, got {type(first).__name__} and {type(second).__name__}")
@@ -134,8 +135,8 @@ class FeatureFold:
         """Summarise the rows that wait."""
         if not self._waiting:
             return
-        table = pa.Table.from_batches(self._waiting).combine_chunks()
-        values = {column.name: table.column(column.name).combine_chunks() for column in self.columns}
+        batch = together(self._waiting)
+        values = {column.name: batch.column(column.name) for column in self.columns}
         numbers = [column.name for column in self.columns if column.type == "double"]
         summaries: dict[str, Summary] = {column.name: Tally.of_column(values[column.name]) for column in self.columns if column.type == "string"}
         if numbers:
@@ -187,14 +188,14 @@ class FeatureFold:
         judged = {name: one for name, one in closed.summaries.items() if one.rows >= _LEAST_ROWS}
         for name, figures in day_figures(self.history, judged).items():
             for figure, value in figures.items():
-                self.daily[name][figure] = [*self.daily[name].get(figure, ()), value][-WINDOWS_KEPT:]
+                _keep(self.daily[name].setdefault(figure, []), value)
         self.ring.append(closed)
         self._trim(day)
         self.window = merged_all({column.name: [one.summaries[column.name] for one in self.ring] for column in self.columns})
         if self.has_window(day):
             for name, shift in shifts_of(self.history, self.window).items():
                 if shift.rows >= _LEAST_ROWS:
-                    self.null[name] = [*self.null[name], [getattr(shift, statistic) for statistic in STATISTICS]][-WINDOWS_KEPT:]
+                    _keep(self.null[name], [getattr(shift, statistic) for statistic in STATISTICS])
         self.rows, self.lags = 0, Sketch.empty()
         self.today = {column.name: column.empty() for column in self.columns}
         return closed
@@ -206,11 +207,12 @@ class FeatureFold:
         for name in self.today:
             state[f"today/{ask}/{name}"] = self.today[name].snapshot()
             state[f"history/{ask}/{name}"] = self.history[name].snapshot()
-        state[f"null/{ask}"] = self.null
+        state[f"null/{ask}"] = {name: list(windows) for name, windows in self.null.items()}
         for one in self.ring:
             summaries = {name: summary.snapshot() for name, summary in one.summaries.items()}
             state[f"ring/{ask}/{one.day}"] = {"rows": one.rows, "summaries": summaries}
-        plain = {"windows": self.daily, "rows": self.rows, "hours": self.hours, "lags": self.lags.snapshot()}
+        daily = {name: {figure: list(values) for figure, values in figures.items()} for name, figures in self.daily.items()}
+        plain = {"windows": daily, "rows": self.rows, "hours": self.hours, "lags": self.lags.snapshot()}
         state[f"daily/{ask}"] = {"ring": [one.day for one in self.ring], **plain}
         return state
 
@@ -235,6 +237,12 @@ class FeatureFold:
             oldest = self.ring.pop(0)
             rows -= oldest.rows
             self.history = merged_all({name: [self.history[name], one] for name, one in oldest.summaries.items()})
+
+
+def _keep(windows: list[Any], value: Any) -> None:
+    """Add what was measured of a window, and let go of the oldest."""
+    windows.append(value)
+    del windows[:-WINDOWS_KEPT]
 
 
 def merged_lags(lags: Sketch, more: NDArray[np.float64]) -> Sketch:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.shared.avro.arrow_types import int64_ms
-from tidemill.shared.avro.chosen_rows import chosen_rows
+from tidemill.shared.avro.chosen_rows import chosen_rows, together
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.served_scores import class_scores
 from tidemill.shared.statistics.propensity import label_weights
@@ -224,6 +224,6 @@ def gathered(sources: Sequence[tuple[pa.RecordBatch, Int64, Int64]]) -> tuple[pa
     """One batch of (batch, rows, places), ordered by place."""
     parts = [chosen_rows(batch, rows) for batch, rows, _ in sources]
     places = np.concatenate([places for _, _, places in sources])
-    batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+    batch = together(parts)
     order = np.argsort(places, kind="stable")
     return chosen_rows(batch, order), places[order]

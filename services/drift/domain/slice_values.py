@@ -16,6 +16,7 @@ from tidemill.services.drift.domain.scale import FACTORS
 from tidemill.services.drift.domain.shifts import Summary
 from tidemill.services.drift.domain.slice_usual import LEAST_HISTORY, SliceUsual, UsualSoFar, WindowFigures
 from tidemill.services.drift.domain.value_counts import COUNTS, UNIT, add_values
+from tidemill.shared.avro.chosen_rows import together
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -132,12 +133,12 @@ class SliceValues:
         """Count the rows that wait."""
         if not self._waiting:
             return
-        table = pa.Table.from_batches([batch for batch, _ in self._waiting]).combine_chunks()
+        batch = together([batch for batch, _ in self._waiting])
         codes = np.concatenate([codes for _, codes in self._waiting])
         self._waiting, self._waiting_rows = [], 0
         for code in codes.T:
             self.rows += np.bincount(code[code >= 0], minlength=self.slices)
-        columns, references = [table.column(name).combine_chunks() for name in self.features], [reference.get(name) for name in self.features]
+        columns, references = [batch.column(name) for name in self.features], [reference.get(name) for name in self.features]
         add_values(self.counts, codes, columns, references)
 
     def promote(self) -> None:

@@ -69,7 +69,7 @@ class StreamQuality:
             usual = self._usual(kept, day)
             distance = _distance(kind, value, usual) if usual is not None else 0.0
             if usual is not None and len(kept) >= _LEAST_WINDOWS:
-                spread = _REACH * max(abs(one) for _, _, one in kept[len(kept) // 2 :])
+                spread = _REACH * max([abs(one) for _, _, one in kept[len(kept) // 2 :]])
                 noise = _SIGMAS / np.sqrt(max(usual, 1.0)) if kind in ("volume", "labels") else 0.0
                 bound = max(_LEAST[kind], spread, float(noise))
                 measures.append(Measure(kind, value, usual, abs(distance), bound, kind in ("volume", "labels") and value < _GONE * usual))
@@ -94,9 +94,9 @@ class StreamQuality:
 
     def _usual(self, kept: list[tuple[int, float, float]], day: int) -> float | None:
         # The first window began somewhere in a day: it is no measure.
-        values = [(when, value) for when, value, _ in kept[1:]]
-        same = [value for when, value in values if (when - day) % 7 == 0]
-        chosen = same if len(same) >= _SAME_WEEKDAY else [value for _, value in values]
+        known = kept[1:]
+        same = [value for when, value, _ in known if (when - day) % 7 == 0]
+        chosen = same if len(same) >= _SAME_WEEKDAY else [value for _, value, _ in known]
         return _median(chosen) if len(chosen) >= _SAME_WEEKDAY else None
 
 

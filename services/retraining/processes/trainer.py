@@ -112,20 +112,21 @@ class ProcessTrainer(Trainer):
             if self._clock() >= self._again_at:
                 self._launch()
             return None
-        if not self._result().exists():
+        written = self._result()
+        if not written.exists():
             self._seen_s = max(self._seen_s, self._child.cpu_s() - self._begun_at_s)
             code = self._child.exit_code()
             # It may have ended between the two looks, with its result written.
-            if code is None and not self._result().exists() and self._clock() >= self._ends_at:
+            if code is None and not written.exists() and self._clock() >= self._ends_at:
                 self._child.kill()
                 return self._ended(f"timed out after {self._longest_s:g} s (training.max_duration)", may_pass=True)
-            if code is None or self._result().exists():
+            if code is None or written.exists():
                 return None
             how, last = self._end(code)
             return self._ended(f"the training process {how}", may_pass=code < 0 or code == PASSING, last=last)
         self._running = ""
         self._forget_trials()
-        result = JobResult(**json.loads(self._result().read_text(encoding="utf-8")))
+        result = JobResult(**json.loads(written.read_text(encoding="utf-8")))
         return replace(result, cpu_s=result.cpu_s + self._spent_s)
 
     def news(self) -> list[JobNews]:

@@ -36,6 +36,7 @@ class WarmChild:
     def __init__(self, module: str, environment: Mapping[str, str] | None = None) -> None:
         self._module, self._environment = module, dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._times: psutil.Process | None = None
 
     def start(self, request: Path, result: Path, log: Path) -> None:
         """Hand a task over; the result is a file that is there when the task is done."""
@@ -49,6 +50,7 @@ class WarmChild:
                     env={**_ENVIRONMENT, **os.environ, **self._environment}, stdin=subprocess.PIPE, stdout=output, stderr=output,
                     start_new_session=True, preexec_fn=tied_to_parent(),
                 )  # fmt: skip
+            self._times = psutil.Process(self._process.pid)
             _told(self._process, task)  # A child that has ended already is noticed by its exit code.
 
     def exit_code(self) -> int | None:
@@ -57,10 +59,10 @@ class WarmChild:
 
     def cpu_s(self) -> float:
         """Return the processor time that the child has taken since it was begun, in seconds; 0 of one that is no more."""
-        if self._process is None:
+        if self._times is None:
             return 0.0
         try:
-            times = psutil.Process(self._process.pid).cpu_times()
+            times = self._times.cpu_times()
         except psutil.NoSuchProcess:
             return 0.0
         return float(times.user + times.system)
@@ -72,7 +74,7 @@ class WarmChild:
             self._process.wait()
             if self._process.stdin is not None:
                 self._process.stdin.close()
-            self._process = None
+            self._process = self._times = None
 
 
 def _told(process: subprocess.Popen[bytes], task: bytes) -> bool:
