@@ -187,14 +187,17 @@ def _type_of(kind: str, body: Any, parts: Sequence[_Part], schema: Mapping[str, 
 
     Constants stay, since many functions take nothing else.
     """
-    known, inputs = dict(schema), []
+    known, inputs = {}, []
     for i, part in enumerate(parts):
         if part.type is None or not part.names_column:
             inputs.append(part.node)
         else:
             known[f"_part{i}"] = part.type
             inputs.append({"Column": f"_part{i}"})
-    return pl.LazyFrame(schema=known).select(_expression(_with_children(kind, body, inputs)).alias("value")).collect_schema()["value"]
+    expression = _expression(_with_children(kind, body, inputs)).alias("value")
+    # A frame of every column at each step would make the work of an expression over a wide table grow with its square.
+    known |= {name: schema[name] for name in expression.meta.root_names() if name in schema}
+    return pl.LazyFrame(schema=known).select(expression).collect_schema()["value"]
 
 
 def _cast(part: _Part) -> _Part:

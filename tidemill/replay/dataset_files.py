@@ -19,7 +19,7 @@ from tidemill.replay.file_columns import TIME, time_column, typed_column
 from tidemill.replay.file_rows import DataSetError, FileRows
 from tidemill.replay.json_file import read_json
 from tidemill.shared.application.plan import Plan, StreamPlan
-from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.arrow_types import int64_ms, leaves
 from tidemill.shared.avro.json_values import flat_record
 from tidemill.shared.avro.schema_tree import AvroType, parse_record
 from tidemill.shared.avro.times import CellError
@@ -138,19 +138,23 @@ def _read(stream: StreamPlan, file: Path, available: str) -> FileRows:
 
 
 def _columns(stream: StreamPlan, file: Path, rows: FileRows, available: str) -> pa.Table:
-    names = stream.user_arrow.names
-    if unknown := [name for name in rows.columns.column_names if name not in names and name != available]:
+    names, came = stream.user_arrow.names, frozenset(rows.columns.column_names)
+    expected = {*names, available}
+    if unknown := [name for name in rows.columns.column_names if name not in expected]:
         raise DataSetError(f"{file}: expected columns among {', '.join(names)} (and {available}), found {unknown[0]!r}")
-    defaults = _defaults(stream, frozenset(rows.columns.column_names))
+    record = parse_record(stream.user_schema)
+    defaults = _defaults(stream, record, came)
+    declared = {leaf.name: leaf.type for leaf in leaves(record)}
     arrays = []
     for field in stream.user_arrow:
-        if field.name in rows.columns.column_names:
-            arrays.append(_at_its_place(rows, field.name, partial(typed_column, stream, field, rows.columns.column(field.name))))
+        if field.name in came:
+            make = partial(typed_column, stream, field, declared[field.name], rows.columns.column(field.name))
+            arrays.append(_at_its_place(rows, field.name, make))
         elif field.name in defaults:
             arrays.append(_repeated(defaults[field.name], field.type, rows.columns.num_rows))
         else:
-            came = ", ".join(rows.columns.column_names)
-            raise DataSetError(f"{file}: expected a column {field.name}, which has no default in {stream.name}'s schema; found {came}")
+            found = ", ".join(rows.columns.column_names)
+            raise DataSetError(f"{file}: expected a column {field.name}, which has no default in {stream.name}'s schema; found {found}")
     return pa.Table.from_arrays(arrays, schema=stream.user_arrow)
 
 
@@ -161,13 +165,15 @@ def _at_its_place(rows: FileRows, name: str, make: Callable[[], pa.Array]) -> pa
         raise DataSetError(f"{rows.place(error.row)}: {name}: {error}") from error
 
 
-def _defaults(stream: StreamPlan, present: frozenset[str]) -> Mapping[str, Any]:
+def _defaults(stream: StreamPlan, whole: AvroType, present: frozenset[str]) -> Mapping[str, Any]:
     """Return the values of columns that a file has not: a record none of whose columns it has takes the record's own default."""
     row: dict[str, Any] = {}
 
     def fill(record: AvroType, prefix: str) -> None:
         for field in record.fields:
             path = f"{prefix}{field.name}"
+            if path in present:
+                continue
             own = [name for name in stream.user_arrow.names if name == path or name.startswith(f"{path}.")]
             inner, _ = field.type.without_null()
             if inner.kind == "record" and present.intersection(own):
@@ -176,7 +182,7 @@ def _defaults(stream: StreamPlan, present: frozenset[str]) -> Mapping[str, Any]:
                 row.update(dict.fromkeys(own))
                 flat_record(AvroType("record", fields=[field]), prefix.removesuffix("."))({}, row)
 
-    fill(parse_record(stream.user_schema), "")
+    fill(whole, "")
     return row
 
 

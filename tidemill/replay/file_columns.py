@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.shared.application.plan import StreamPlan
-from tidemill.shared.avro.arrow_types import leaf_type
 from tidemill.shared.avro.json_values import UUID, time_of_day
 from tidemill.shared.avro.key_text import key_texts
 from tidemill.shared.avro.schema_tree import AvroType
@@ -19,8 +18,13 @@ _EXACT = 2.0**53
 _WHOLE = r"^\s*[+-]?\d+(\.0*)?\s*$"
 
 
-def typed_column(stream: StreamPlan, field: pa.Field, column: pa.ChunkedArray) -> pa.Array:
+def typed_column(stream: StreamPlan, field: pa.Field, declared: AvroType, column: pa.ChunkedArray) -> pa.Array:
     """Return a column as the stream's schema has it.
+
+    Parameters
+    ----------
+    declared
+        Its Avro type, without null.
 
     Raises
     ------
@@ -29,7 +33,7 @@ def typed_column(stream: StreamPlan, field: pa.Field, column: pa.ChunkedArray) -
     """
     whole = _plain(column)
     made = _typed(whole, field.type, stream.times.get(field.name), every=field.name == stream.event_time)
-    made = _declared(made, leaf_type(stream.user_schema, field.name))
+    made = _declared(made, declared)
     if not field.nullable and made.null_count:
         row = pc.index(made.is_null(), True).as_py()
         raise CellError(row, 'expected a value, found none (an empty text is written as "")')
