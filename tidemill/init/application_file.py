@@ -23,6 +23,7 @@ _AVRO: dict[str, Any] = {
     "time": {"type": "long", "logicalType": "timestamp-millis"},
 }
 _TIME = _AVRO["time"]
+_WITHIN_QUOTES = str.maketrans({'"': '\\"', "\\": "\\\\"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +150,8 @@ def application_text(written: ApplicationDraft) -> str:
 def _head(written: ApplicationDraft) -> list[str]:
     question, names = written.question, written.names
     return [
-        f"# Written by `tidemill init` from {written.source} ({written.form}, {len(written.times.rows):,} rows):",
-        f"#   {written.command}",
+        f"# Written by `tidemill init` from {_comment(written.source)} ({written.form}, {len(written.times.rows):,} rows):",
+        f"#   {_comment(written.command)}",
         f"# It asks: what is {_comment(names.label_column)}? ({question.kind}: {_comment(question.evidence)})",
         *(f"# Read so: {_comment(note)}" for note in written.notes),
         "# Everything here is yours to change; `tidemill check` says what is wrong, with its line. Every key: docs/reference/application.md.",
@@ -234,7 +235,11 @@ def _label(written: ApplicationDraft) -> list[str]:
     value = f'"{names.label}"'
     parts = [f"stream: {LABELS}", f"join: {names.identity}", f"value: {_quote(value)}"]
     if question.values:
-        parts.append("values: {" + ", ".join(f"{json.dumps(key, ensure_ascii=False)}: {index}" for key, index in question.values.items()) + "}")
+        parts.append(
+            "values: {"
+            + ", ".join(f"{_quote(key) if isinstance(key, str) else json.dumps(key)}: {index}" for key, index in question.values.items())
+            + "}"
+        )
     parts += [f"max_delay: {policy.max_delay}", "on_timeout: unlabelled", "corrections: first"]
     lines = [f"label: {{{', '.join(parts)}}}"]
     if question.kind == "multiclass":
@@ -256,10 +261,20 @@ def _fallback(question: Question) -> list[str]:
 
 
 def _quote(text: str) -> str:
-    """Return a text as YAML has it in single quotes."""
-    return "'" + text.replace("'", "''") + "'"
+    r"""Return a text as YAML has it: in single quotes, or in double ones if line ends or other characters that no line shows are in it.
+
+    >>> _quote("it's"), _quote("two\nlines")
+    ("'it''s'", '"two\\nlines"')
+    """
+    if text.isprintable():
+        return "'" + text.replace("'", "''") + "'"
+    return '"' + "".join(letter if letter.isprintable() else _escaped(letter) for letter in text.translate(_WITHIN_QUOTES)) + '"'
+
+
+def _escaped(letter: str) -> str:
+    return "\\n" if letter == "\n" else f"\\U{ord(letter):08x}"
 
 
 def _comment(text: str) -> str:
-    """Return a text that stays in its line."""
-    return " ".join(text.split())
+    """Return a text that stays in its line, of characters that YAML takes."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

@@ -4,6 +4,8 @@ A column is of a type when every value of it is, but for a few slips among numbe
 name with the option that decides, and nothing is converted silently: each decision is a note of the column.
 """
 
+from collections.abc import Iterable
+
 import polars as pl
 
 from tidemill.init.column import InputColumn, Kind
@@ -11,19 +13,48 @@ from tidemill.init.number_texts import plainly_written, seconds_of_clocks, witho
 from tidemill.init.time_formats import date_format, read_dates
 from tidemill.replay.file_rows import DataSetError
 
-_NULLS = ("NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "Null", "None", "none", "?", "-", "--", "#N/A", "<NA>", "nil", ".", "NaT")
-_NULLS_OF_TEXT = ("N/A", "n/a", "NaN", "nan", "null", "NULL", "?", "#N/A", "<NA>", "NaT")
+_NO_VALUES = ("(null)", r"\N", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "0000-00-00", "0000-00-00 00:00:00")
+"""As databases and spreadsheets write none, or a failed formula."""
+_NULLS = (
+    "NA",
+    "N/A",
+    "n/a",
+    "NaN",
+    "nan",
+    "NAN",
+    "null",
+    "NULL",
+    "Null",
+    "None",
+    "none",
+    "?",
+    "-",
+    "--",
+    "#N/A",
+    "<NA>",
+    "nil",
+    ".",
+    "NaT",
+    *_NO_VALUES,
+)
+_NULLS_OF_TEXT = ("N/A", "n/a", "NaN", "nan", "null", "NULL", "?", "#N/A", "<NA>", "NaT", *_NO_VALUES)
 _NA = "NA"
 _TRUTH = {"true": True, "false": False}
 _WHOLE = r"^[+-]?\d+$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?[iI]nf(inity)?$"
 _LEADING_ZERO = r"^[+-]?0\d"
-_THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
+_THOUSANDS = r"^[+-]?(\d{1,3}(,\d{3})+|\d{1,2}(,\d{2})+,\d{3})(\.\d+)?$"
 _POINT_THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+(,\d+)?$"
+_TWO_POINTS = r"^[+-]?[1-9]\d{0,2}(\.\d{3}){2,}$"
+_FOUR_GROUPS = r"^\d{3}(\.\d{3}){3}$"
+"""All of them so are addresses of one network."""
+_POINT_OR_THOUSANDS = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
+DECIMAL_COMMAS = "decimal commas"
 _COMMA_NUMBER = r"^[+-]?\d+,\d+([eE][+-]?\d+)?$"
 _COMMA_OR_THOUSANDS = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 _UNITS = ("$", "€", "£", "¥", "%")
 _WITH_UNIT = r"^([+-]?)\s?([$€£¥]?)\s?([+-]?[\d.,]*\d[\d.,]*)\s?([$€£¥%]?)$"
+_MOST_STRANGE_TIMES = 0.1
 _LEAST_FOR_ODD, _MOST_ODD, _MOST_ODD_WORDS = 50, 0.02, 3
 
 
@@ -66,6 +97,39 @@ def typed(name: str, values: pl.Series, decimal: str | None = None, *, slips: bo
     if kind == pl.Time:
         return InputColumn(name, values.cast(pl.Int64).cast(pl.Float64) / 1e9, "number", ("times of day are seconds since midnight",))
     return InputColumn(name, values, "other")
+
+
+def refuse_points_beside_commas(columns: Iterable[InputColumn], texts: pl.DataFrame) -> None:
+    """Refuse a column of numbers such as 1.234 where another one has decimal commas: the point may part thousands there.
+
+    Parameters
+    ----------
+    texts
+        The columns as the file has them.
+
+    Raises
+    ------
+    DataSetError
+        Names both columns and the option that decides.
+    """
+    commas = next((column.name for column in columns if DECIMAL_COMMAS in column.notes), None)
+    for column in columns:
+        if commas is None or column.kind != "number" or texts[column.name].dtype != pl.String:
+            continue
+        plain = texts[column.name].str.replace_all(r"[^\d.,+-]", "")
+        points = plain.filter(plain.str.contains(".", literal=True) & column.values.is_not_null())
+        if len(points) and DECIMAL_COMMAS not in column.notes and _all(points, _POINT_OR_THOUSANDS):
+            raise DataSetError(
+                f"column {column.name!r}: expected numbers that can be read in one way, found {points[0]!r}, which may be {points[0]} or"
+                f" {points[0].replace('.', '')}, as {commas!r} has decimal commas; say --decimal , if points part thousands in every column, or write"
+                " the numbers of all columns alike"
+            )
+
+
+def slip(values: pl.Series) -> int | None:
+    """Return the row of the first text that is no number where nearly all others are; None where there is none such."""
+    odd = _odd(values)
+    return None if odd is None else int(odd.arg_true()[0])
 
 
 def _utc(values: pl.Series) -> pl.Series:
@@ -147,6 +211,12 @@ def _plain(name: str, values: pl.Series, decimal: str | None) -> InputColumn | N
     if pattern is None:
         return None
     times, kind = read_dates(values, pattern)
+    if (strange := (times.is_null() & values.is_not_null())).any():
+        count, row = int(strange.sum()), int(strange.arg_true()[0])
+        if count > _MOST_STRANGE_TIMES * len(given):
+            return None
+        what = f"{count:,} of {len(given):,} values are no times of the calendar ({values[row]!r}, row {row + 1}) and count as none"
+        return InputColumn(name, times.alias(name), kind, (what,))
     return InputColumn(name, times.alias(name), kind, () if pattern.iso else (f"dates are written as {pattern.text}",))
 
 
@@ -184,10 +254,12 @@ def _numbers(name: str, values: pl.Series, given: pl.Series, decimal: str | None
         return _number(name, values.str.strip_chars_start("+").cast(pl.Float64, strict=False), ())
     if bool(given.str.contains(",", literal=True).any()):
         return _with_commas(name, values, given, decimal)
-    if decimal == "," and bool(given.str.contains(_NUMBER).all()):
-        points = given.filter(given.str.contains(".", literal=True))
-        if not len(points) or _all(points, _POINT_THOUSANDS):
-            return _of_marks(name, values, ".", "points part thousands")
+    points = given.filter(given.str.contains(".", literal=True))
+    rest = given.filter(~given.str.contains(".", literal=True))
+    # 1.234.567 can be read in one way only, and 1.234 in two.
+    told = decimal == "," or (decimal is None and bool(points.str.contains(_TWO_POINTS).any()) and not _all(given, _FOUR_GROUPS))
+    if told and _all(points, _POINT_THOUSANDS) and _all(rest, _NUMBER) and not bool(rest.str.contains(_LEADING_ZERO).any()):
+        return _of_marks(name, values, ".", "points part thousands" if len(points) else "")
     return None
 
 
@@ -209,14 +281,14 @@ def _with_commas(name: str, values: pl.Series, given: pl.Series, decimal: str | 
         return _of_marks(name, values, ",", "commas part thousands")
     if fractions:
         plain = values.str.replace_all(".", "", literal=True).str.replace_all(",", ".", literal=True)
-        return _number(name, plain.cast(pl.Float64, strict=False).alias(name), ("decimal commas",))
+        return _number(name, plain.cast(pl.Float64, strict=False).alias(name), (DECIMAL_COMMAS,))
     return None
 
 
 def _of_marks(name: str, values: pl.Series, mark: str, note: str) -> InputColumn:
     plain = values.str.replace_all(mark, "", literal=True).str.strip_chars_start("+")
     kind: Kind = "integer" if _all(plain.drop_nulls(), _WHOLE) else "number"
-    return InputColumn(name, plain.cast(pl.Int64 if kind == "integer" else pl.Float64).alias(name), kind, (note,))
+    return InputColumn(name, plain.cast(pl.Int64 if kind == "integer" else pl.Float64).alias(name), kind, (note,) if note else ())
 
 
 def _all(values: pl.Series, pattern: str) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tidemill.init.application_file import EVENTS, LABELS, ApplicationDraft, Names, application_text, event_schema, label_schema
 from tidemill.init.column import InputColumn
-from tidemill.init.column_types import typed
+from tidemill.init.column_types import refuse_points_beside_commas, typed
 from tidemill.init.label_order import label_order_warnings
 from tidemill.init.names import avro_names, slug
 from tidemill.init.policies import policies, too_rare
@@ -22,6 +22,7 @@ from tidemill.init.question import Question, QuestionKind, ask, class_text, whol
 from tidemill.init.raw_table import RawTable
 from tidemill.init.reading import read_table
 from tidemill.init.roles import Roles, duplicates
+from tidemill.init.time_formats import UNIT_NAMES
 from tidemill.init.timeline import LabelDelay, timeline
 from tidemill.replay.file_rows import DataSetError
 
@@ -96,8 +97,10 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
     roles = options.roles
     roles.check(str(options.table), raw.frame.columns)
     columns = {name: typed(name, raw.frame[name], options.decimal, slips=name != roles.label) for name in raw.frame.columns}
+    if options.decimal is None:
+        refuse_points_beside_commas(columns.values(), raw.frame)
     for name in (roles.time, roles.label_time):
-        if name is not None and options.time_format is not None and raw.frame[name].dtype == pl.String:
+        if name is not None and options.time_format is not None and options.time_format not in UNIT_NAMES and raw.frame[name].dtype == pl.String:
             columns[name] = InputColumn(name, raw.frame[name], "text")
     times = timeline(columns, roles, options.delay, options.time_format, now_ms, options.first_ms)
     if len(times.rows) < len(next(iter(columns.values()))) or not np.array_equal(times.rows, np.arange(len(times.rows))):
@@ -122,6 +125,12 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
         columns[roles.label] = label = InputColumn(label.name, label.values.cast(pl.Int64), "integer", label.notes)
         if whole_numbers(told.values.drop_nulls()):
             told = InputColumn(told.name, told.values.cast(pl.Int64), "integer", told.notes)
+    if question.kind != "regression" and label.kind == "integer" and bool((label.values.drop_nulls().abs() > _LAST_EXACT).any()):
+        # A class is spelled by its digits, which no double has beyond 2^53.
+        note = "whole numbers beyond 2^53 are kept as texts"
+        columns[roles.label] = label = InputColumn(label.name, label.values.cast(pl.String), "text", (*label.notes, note))
+        told = InputColumn(told.name, told.values.cast(pl.String), "text", told.notes)
+        question = ask(label, kind)
     if options.learned_classes:
         question = replace(question, learned=True, evidence=f"its classes are learned; {len(question.classes)} with enough rows")
     for option, name in (("--id", roles.identity), *(("--entity", name) for name in roles.entities)):
@@ -200,15 +209,19 @@ def _identity(columns: dict[str, InputColumn], roles: Roles) -> tuple[InputColum
 def _names(options: InitOptions, columns: dict[str, InputColumn], identity: InputColumn | None) -> Names:
     roles = options.roles
     own = avro_names([name for name in (roles.identity, roles.time) if name is not None])
+    # What the table does not have gets a name that none of its own columns has.
+    identified = own[roles.identity] if roles.identity is not None else avro_names(["event_id"], own.values())["event_id"]
+    asked = own[roles.time] if roles.time is not None else avro_names(["event_time"], [identified])["event_time"]
+    known = avro_names(["label_time"], [identified])["label_time"]
     name = slug(options.name or options.folder.absolute().name, "table").replace("_", "-")
-    label = avro_names([roles.label], ["event_id", "label_time", *own.values()])[roles.label]
+    label = avro_names([roles.label], [identified, "event_id", known, asked])[roles.label]
     return Names(
         application=name,
         model=slug(roles.label, "label"),
-        identity=own[roles.identity] if roles.identity is not None else "event_id",
+        identity=identified,
         identity_kind="text" if identity is None else identity.kind,
-        time=own[roles.time] if roles.time is not None else "event_time",
-        label_time="label_time",
+        time=asked,
+        label_time=known,
         label=label,
         label_kind=columns[roles.label].kind,
         label_column=roles.label,

@@ -22,6 +22,8 @@ _PLAIN = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 _LONGEST = 60
 _NO_WORDS_OF_YAML = ("null", "true", "false")
 """Names that would stand in the application file as nothing, or as a truth value."""
+_EVERYTHING = "all"
+"""What a view's rates by all requests are called, in place of a column."""
 
 
 def avro_names(columns: Iterable[str], taken: Iterable[str] = ()) -> Mapping[str, str]:
@@ -31,7 +33,7 @@ def avro_names(columns: Iterable[str], taken: Iterable[str] = ()) -> Mapping[str
     {'amount': 'amount', 'Größe (cm)': 'Grosse_cm', '名前': 'column_3', 'order-id': 'order_id_2', 'order_id': 'order_id', '2nd': 'c_2nd', '_x': 'x'}
     """
     given = list(columns)
-    used = {*_NO_WORDS_OF_YAML, *(name.lower() for name in taken)}
+    used = {*_NO_WORDS_OF_YAML, _EVERYTHING, *(name.lower() for name in taken)}
     # Whoever has a good name keeps it, whatever its neighbours would become.
     names_by_column = {}
     for column in given:

@@ -9,14 +9,18 @@ import numpy as np
 import polars as pl
 
 from tidemill.init.column import InputColumn
+from tidemill.init.column_types import slip
 from tidemill.replay.file_rows import DataSetError
 
 QuestionKind = Literal["binary", "multiclass", "regression"]
 _YES = frozenset(
-    "true yes ja oui si sí sim y t 1 1.0 positive pos fraud phishing spam bad churn churned malignant default late fail failed failure sick ill"
-    " anomaly attack good win up success delayed cancelled".split()
+    "true yes ja oui si sí sim da wahr vrai vero verdadero verdadeiro on enabled active ✓ + y t 1 1.0 positive pos fraud phishing spam bad churn"
+    " churned malignant default late fail failed failure sick ill anomaly attack good win up success delayed cancelled".split()
 )
-_NO = frozenset("false no nein non não n f 0 0.0 -1 negative neg none not normal benign ham legitimate ok healthy loss down".split())
+_NO = frozenset(
+    "false no nein non não nie нет falsch faux falso off disabled inactive ✗ - n f 0 0.0 -1 negative neg none not normal benign ham legitimate ok"
+    " healthy loss down".split()
+)
 _MOST_CLASSES_OF_NUMBERS = 20
 _MOST_CLASSES = 100
 _ROWS_A_CLASS = 5
@@ -106,6 +110,11 @@ def ask(label: InputColumn, kind: QuestionKind | None, declared: Sequence[str] =
             " there is nothing to tell apart"
         )
     numeric = label.kind in ("integer", "number")
+    if label.kind == "text" and kind in (None, "regression") and distinct > _MOST_CLASSES_OF_NUMBERS and (row := slip(label.values)) is not None:
+        raise DataSetError(
+            f"label {label.name!r}, row {row + 1}: expected a number as nearly all others are, found {label.values[row]!r}; correct it, or leave it"
+            " empty (rows without a label are asked, and teach nothing)"
+        )
     chosen, evidence = (kind, f"as --kind says; {distinct:,} different values") if kind is not None else _infer(label, distinct, numeric)
     if chosen == "regression":
         if not numeric:
@@ -180,7 +189,8 @@ def _binary(label: InputColumn, values: list[object], evidence: str) -> Question
         else:
             positive = min(values, key=lambda value: (counts[value], class_text(value)))
             negative = first if positive == second else second
-            why = f"{class_text(positive)} is 1: it is the rarer one"
+            rarer = counts[first] != counts[second]
+            why = f"{class_text(positive)} is 1: it is the rarer one" if rarer else f"{class_text(positive)} is 1: both are as frequent"
         mapping = {_key(label, negative): 0, _key(label, positive): 1}
     labels = (label.values == positive).cast(pl.Float64)
     evidence = f"{evidence}: {class_text(negative)} and {class_text(positive)}{f' ({why})' if why else ''}"

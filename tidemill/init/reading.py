@@ -23,8 +23,21 @@ from tidemill.shared.avro.json_text import json_parser
 _SEPARATORS = (",", ";", "\t", "|")
 _LOOKED_AT = 200
 _NAMES = {";": "';'", "\t": "tabs", "|": "'|'", ",": "commas"}
-_GZIP, _PARQUET, _ZIP, _ORC, _SQLITE, _PDF = b"\x1f\x8b", b"PAR1", b"PK\x03\x04", b"ORC", b"SQLite", b"%PDF"
-_OTHERS = {_ZIP: "a ZIP archive, as Excel's workbooks are: save the sheet as CSV", _ORC: "ORC", _SQLITE: "an SQLite database", _PDF: "a PDF"}
+_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+_OTHERS = {
+    b"PK\x03\x04": "a ZIP archive, as Excel's workbooks are: save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an old document of Excel's or Word's: save the sheet as CSV",
+    b"ORC": "ORC",
+    b"ARROW1": "Arrow's own format (Feather): write it as Parquet",
+    b"Obj\x01": "an Avro file: write its records as JSON lines or Parquet",
+    b"\x89HDF": "HDF5",
+    b"SQLite": "an SQLite database",
+    b"%PDF": "a PDF",
+    b"\x28\xb5\x2f\xfd": "a file packed by zstd: unpack it, or pack it by gzip",
+    b"BZh": "a file packed by bzip2: unpack it, or pack it by gzip",
+    b"\xfd7zXZ": "a file packed by xz: unpack it, or pack it by gzip",
+    b"7z\xbc\xaf": "a 7z archive: unpack it",
+}
 _FORMS = "CSV, ARFF, JSON lines or Parquet"
 _JSON, _ARFF = (".jsonl", ".ndjson", ".json"), (".arff",)
 _PARSE = json_parser(constants=True)
@@ -73,6 +86,8 @@ def _read(file: Path, head: bytes, separator: str | None) -> RawTable:
         )
     encoding, notes = ("utf-8", []) if wide else _encoding(file)
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not wide and re.match(rb"<(!doctype|html|\?xml|table)", text, re.IGNORECASE):
+        raise DataSetError(f"{file}: expected {_FORMS}, found HTML or XML ({text[:40].decode('utf-8', 'replace')!r})")
     if name.endswith(_ARFF) or (not name.endswith(_JSON) and text[:1] in (b"@", b"%") and b"@relation" in text.lower()):
         table = read_arff(file, encoding)
     elif name.endswith(_JSON) or text[:1] in (b"{", b"["):
@@ -119,7 +134,15 @@ def _csv(file: Path, encoding: str, separator: str | None) -> RawTable:
         frame = frame.rename({name: name.strip() for name in frame.columns})
     blank = [name for name in frame.columns if not name.strip()]
     frame = frame.rename({name: f"column_{frame.columns.index(name) + 1}" for name in blank})
-    return RawTable(file, f"CSV separated by {_NAMES.get(mark, repr(mark))}", frame, rows.place)
+    return RawTable(file, f"CSV separated by {_NAMES.get(mark, repr(mark))}", frame, rows.place, notes=_about_header(frame))
+
+
+def _about_header(frame: pl.DataFrame) -> list[str]:
+    """Warn of a first line that looks like one of values: some name of a column is a number, or most of its values are its name's like."""
+    numbers = [name for name in frame.columns if re.fullmatch(r"[+-]?(\d+[.,]\d+|\d{3,})", name) and not re.fullmatch(r"(19|20)\d\d", name)]
+    if not numbers:
+        return []
+    return [f"the first line has the names of the columns, and {numbers[0]!r} is one of them: if it is a row, write a line with names above it"]
 
 
 def _told_separator(file: Path, encoding: str) -> str | None:
@@ -174,6 +197,8 @@ def _json_array(file: Path, whole: bytes) -> tuple[list[dict[str, Any]], list[in
         raise DataSetError(f"{file}: expected an array of objects, found {next(row for row in rows if not isinstance(row, dict))!r:.60} in it")
     try:
         return [_flat(row) for row in rows], list(range(1, len(rows) + 1))
+    except ValueError as error:
+        raise DataSetError(f"{file}: {error}") from error
     except RecursionError as error:
         raise DataSetError(f"{file}: expected objects of some hundred levels at most") from error
 
@@ -205,10 +230,13 @@ def _parsed(text: bytes) -> Any:
 
 
 def _flat(row: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Return nested objects as dotted names."""
+    """Return nested objects as dotted names; ValueError where two values would have one name."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
-        flat.update(_flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value})
+        for path, inner in (_flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}).items():
+            if path in flat:
+                raise ValueError(f"expected a name of its own for every value, found {path!r} with a point in a name and as an object's field")
+            flat[path] = inner
     return flat
 
 
@@ -250,7 +278,20 @@ def _parquet(file: Path) -> RawTable:
     for name in table.column_names:
         column = table.column(name)
         if pa.types.is_decimal(column.type):
-            column = column.cast(pa.float64())
+            column = _decimals(column)
+        elif pa.types.is_timestamp(column.type) and column.type.tz is not None:
+            # The instants are UTC, whatever zone they are shown in, and polars does not know every zone that a file may name.
+            column = column.cast(pa.timestamp(column.type.unit))
         columns[name] = column
     frame = pl.DataFrame(pl.from_arrow(pa.table(columns)))
     return RawTable(file, "Parquet", frame, lambda row: f"{file}: row {row + 1}")
+
+
+def _decimals(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return whole numbers, which databases export as decimals without a fraction, where 64 bits hold them, and else the nearest doubles."""
+    if column.type.scale == 0:
+        try:
+            return column.cast(pa.int64())
+        except pa.ArrowInvalid:
+            pass
+    return column.cast(pa.float64())

@@ -1,6 +1,7 @@
 """What each column of the table is for: the label, times, id, entities, features, and those that are nothing of it."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,11 @@ class Roles:
                 raise DataSetError(f"{option}: expected another column than the label {name!r}")
         if self.label in self.excluded:
             raise DataSetError(f"--exclude: expected another column than the label {self.label!r}")
+        for name in self.entities:
+            if name == self.label:
+                raise DataSetError(f"--entity: expected another column than the label {name!r}: how it was before is a feature without it")
+            if name in self.excluded:
+                raise DataSetError(f"--exclude: expected another column than the entity {name!r}: say one of the two")
         if self.time is not None and self.time == self.label_time:
             raise DataSetError(f"--label-time: expected another column than --time {self.time!r}; labels that come at once need none")
 
@@ -46,6 +52,8 @@ def nearest(name: str, columns: Sequence[str]) -> str:
     folded = {column.lower().strip(): column for column in columns}
     close = [folded[one] for one in difflib.get_close_matches(name.lower().strip(), folded, n=3, cutoff=0.5)]
     some = ", ".join(columns[:12]) + (", ..." if len(columns) > 12 else "")
+    if len(columns) == 1 and name in re.split(r"[^\w.]+", columns[0]):
+        return f"it has one column, {columns[0]!r}: if another mark parts columns, say which with --separator"
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {some}"
 
 

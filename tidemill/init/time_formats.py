@@ -9,22 +9,30 @@ import polars as pl
 from tidemill.replay.file_rows import DataSetError
 
 _ISO_DAY = r"^\d{4}-\d{2}-\d{2}$"
-_ISO_TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?( ?(Z|UTC|[+-]\d{2}:?\d{2}))?$"
+_ISO_TIME = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?( ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?))?$"
 _TAIL = r"([ T]\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][Mm])?)?$"
 _PARTS = (
     (rf"^\d{{4}}/\d{{1,2}}/\d{{1,2}}{_TAIL}", "%Y/%m/%d"),
     (rf"^\d{{1,2}}\.\d{{1,2}}\.\d{{4}}{_TAIL}", "%d.%m.%Y"),
     (rf"^\d{{1,2}}-[A-Za-z]{{3}}-\d{{4}}{_TAIL}", "%d-%b-%Y"),
     (rf"^\d{{1,2}} [A-Za-z]{{3}} \d{{4}}{_TAIL}", "%d %b %Y"),
+    (rf"^[A-Za-z]{{3}} \d{{1,2}}, \d{{4}}{_TAIL}", "%b %d, %Y"),
 )
 _SLASHES = rf"^\d{{1,2}}/\d{{1,2}}/\d{{4}}{_TAIL}"
+_HYPHENS = rf"^\d{{1,2}}-\d{{1,2}}-\d{{4}}{_TAIL}"
 _UNITS = (
     ("seconds", 1e8, 4.2e9, 1e3),
     ("milliseconds", 1e11, 4.2e12, 1.0),
     ("microseconds", 1e14, 4.2e15, 1e-3),
-    ("nanoseconds", 1e17, 4.2e18, 1e-6),
+    # From the year 2000 on: hundreds of nanoseconds since the years 1 and 1601, as Windows counts them, are fewer, and none of these.
+    ("nanoseconds", 9.46e17, 4.2e18, 1e-6),
 )
-_COMPACT_DAYS = (19_700_101, 21_000_101)
+_COMPACT = (
+    (19_700_101, 21_000_101, "%Y%m%d", "YYYYMMDD"),
+    (197_001_010_000, 210_001_010_000, "%Y%m%d%H%M", "YYYYMMDDHHMM"),
+    (19_700_101_000_000, 21_000_101_000_000, "%Y%m%d%H%M%S", "YYYYMMDDHHMMSS"),
+)
+UNIT_NAMES = frozenset(unit for unit, *_ in _UNITS)
 _MONTHS = 12
 _MOST = 0.9
 
@@ -47,17 +55,18 @@ def date_format(given: pl.Series) -> Pattern | None:
     for look, text in _PARTS:
         if _all(given, look):
             return _with_time(given, text)
-    if _all(given, _SLASHES):
-        first, second = (given.str.extract(r"^(\d+)/(\d+)/", k).cast(pl.Int64) for k in (1, 2))
-        days_first, months_first = bool((first > _MONTHS).any()), bool((second > _MONTHS).any())
-        if days_first != months_first:
-            return _with_time(given, "%d/%m/%Y" if days_first else "%m/%d/%Y")
+    for look, mark in ((_SLASHES, "/"), (_HYPHENS, "-")):
+        if _all(given, look):
+            first, second = (given.str.extract(rf"^(\d+){mark}(\d+){mark}", k).cast(pl.Int64) for k in (1, 2))
+            days_first, months_first = bool((first > _MONTHS).any()), bool((second > _MONTHS).any())
+            if days_first != months_first:
+                return _with_time(given, f"%d{mark}%m{mark}%Y" if days_first else f"%m{mark}%d{mark}%Y")
     return None
 
 
 def odd_time(given: pl.Series) -> int | None:
     """Return the place of the first text that is no time where nine of ten are, written in one way; None when there is no such way."""
-    looks = (f"{_ISO_DAY}|{_ISO_TIME}", *(look for look, _ in _PARTS), _SLASHES)
+    looks = (f"{_ISO_DAY}|{_ISO_TIME}", *(look for look, _ in _PARTS), _SLASHES, _HYPHENS)
     for look in looks:
         fits = given.str.contains(look)
         if _MOST * len(given) <= int(fits.sum()) < len(given) and date_format(given.filter(fits)) is not None:
@@ -93,8 +102,9 @@ def read_dates(values: pl.Series, pattern: Pattern) -> tuple[pl.Series, Literal[
     if not pattern.iso:
         return values.str.to_datetime(pattern.text, strict=False).cast(pl.Datetime("ms")), "time"
     whole = values.str.replace(",", ".", literal=True).str.replace(r"^(\d{4}-\d{2}-\d{2})$", "${1}T00:00")
-    whole = whole.str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T").str.replace(r" ?(Z|UTC)$", "+00:00")
-    whole = whole.str.replace(r"T(\d{2}:\d{2})($|[+-])", "T${1}:00${2}").str.replace(r"([+-]\d{2})(\d{2})$", "${1}:${2}")
+    whole = whole.str.replace(r"^(\d{4}-\d{2}-\d{2})[ t]", "${1}T").str.replace(r" ?([Zz]|UTC|GMT)$", "+00:00")
+    whole = whole.str.replace(r" ?([+-]\d{2}):?(\d{2})?$", "${1}:${2}").str.replace(r"([+-]\d{2}):$", "${1}:00")
+    whole = whole.str.replace(r"T(\d{2}:\d{2})($|[+-])", "T${1}:00${2}")
     offset = whole.str.contains(r"[+-]\d{2}:\d{2}$")
     whole = pl.select(pl.when(offset).then(whole).otherwise(whole + "+00:00")).to_series()
     times = whole.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_zone="UTC", strict=False)
@@ -115,15 +125,16 @@ def numbers_as_times(name: str, values: pl.Series, declared: str | None) -> tupl
     if not len(given):
         raise DataSetError(f"column {name!r}: expected times, found no number but 0")
     low, high = float(np.min(given.to_numpy())), float(np.max(given.to_numpy()))
+    whole = values.cast(pl.Int64, strict=False)
+    for least, most, pattern, words in _COMPACT:
+        if declared is None and least <= low and high < most:
+            written = whole.cast(pl.String).str.to_datetime(pattern, strict=False)
+            if written.null_count() == values.null_count():
+                return written.cast(pl.Datetime("ms")).alias(name), words
     for unit, first, last, factor in _UNITS:
         if declared == unit or (declared is None and first <= low and high < last):
             scaled = (values.cast(pl.Float64) * factor).round().cast(pl.Int64)
             return scaled.cast(pl.Datetime("ms")).alias(name), unit
-    whole = values.cast(pl.Int64, strict=False)
-    if _COMPACT_DAYS[0] <= low and high < _COMPACT_DAYS[1]:
-        days = whole.cast(pl.String).str.to_datetime("%Y%m%d", strict=False)
-        if days.null_count() == values.null_count():
-            return days.cast(pl.Datetime("ms")).alias(name), "YYYYMMDD"
     raise DataSetError(
         f"column {name!r}: expected times (ISO 8601, a date such as 31.12.2024, or seconds, milliseconds, microseconds or nanoseconds since 1970),"
         f" found numbers from {low:,.10g} to {high:,.10g}; leave --time out and the row number is time, or say what they are with --time-format"
@@ -142,11 +153,18 @@ def texts_as_times(name: str, values: pl.Series, declared: str | None) -> pl.Ser
                 f"column {name!r}, row {row + 1}: expected a time written as the others are ({like!r}), found {values[row]!r};"
                 " correct it, or leave it empty (rows without a time are left out)"
             )
-        slashes = _all(values.drop_nulls(), _SLASHES)
-        why = "day and month cannot be told apart" if slashes else "they are not written in one way that is known"
-        way = '--time-format "%d/%m/%Y" or "%m/%d/%Y"' if slashes else 'its pattern with --time-format, for example "%d.%m.%y %H:%M"'
+        mark = next((mark for look, mark in ((_SLASHES, "/"), (_HYPHENS, "-")) if _all(given, look)), None)
+        why = "day and month cannot be told apart" if mark else "they are not written in one way that is known"
+        way = (
+            f'--time-format "%d{mark}%m{mark}%Y" or "%m{mark}%d{mark}%Y"' if mark else 'its pattern with --time-format, for example "%d.%m.%y %H:%M"'
+        )
         raise DataSetError(f"column {name!r}: expected times, found texts such as {example!r}: {why}; say {way}")
-    times = values.str.to_datetime(declared, strict=False)
+    if "%Z" in declared:
+        raise DataSetError(
+            f"column {name!r}: expected a pattern whose times say their offset from UTC (%z), found {declared!r}: the name of a zone does not"
+        )
+    # In Python's patterns a fraction of a second is .%f, and in those of the reader %.f; the other one is read as nanoseconds.
+    times = values.str.to_datetime(declared.replace(".%f", "%.f"), strict=False)
     bad = times.is_null() & values.is_not_null()
     if bool(bad.any()):
         row = int(bad.arg_true()[0])

@@ -1,7 +1,7 @@
 """Features beyond the row itself: parts of times, rates of the label, counts and means per entity."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -74,7 +74,7 @@ def views(columns: Sequence[ColumnProfile], question: Question, times: Timeline,
     lives = "100 labels" if question.kind == "multiclass" else "30 labels, 300 labels"
     if question.learned:
         # There is no rate of a class that nobody has named.
-        return [view for entity in entities for view in _of_entity(entity, columns, times)]
+        return _named_apart([view for entity in entities for view in _of_entity(entity, columns, times)])
     declared.append(WrittenView("label_rate", f"{{label: {model}, by: [all], half_lives: [{lives}]}}", f"{what} lately, over all requests"))
     by = [one.name for one in (*entities, *_telling(columns))][:_MOST_RATES]
     if by and question.kind != "multiclass":
@@ -82,7 +82,18 @@ def views(columns: Sequence[ColumnProfile], question: Question, times: Timeline,
         declared.append(WrittenView("label_rate_by", text, f"the same for requests of the same {' or '.join(by)}"))
     for one in entities:
         declared += _of_entity(one, columns, times)
-    return declared
+    return _named_apart(declared)
+
+
+def _named_apart(declared: Sequence[WrittenView]) -> list[WrittenView]:
+    """Return views of which no two have one name: `age` of `user_device` and `device_age` of `user` are called alike."""
+    apart = {}
+    for view in declared:
+        name, number = view.name, 2
+        while name in apart:
+            name, number = f"{view.name}_{number}", number + 1
+        apart[name] = replace(view, name=name)
+    return list(apart.values())
 
 
 def _telling(columns: Sequence[ColumnProfile]) -> list[ColumnProfile]:

@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tidemill.init.column_types import typed
-from tidemill.init.time_formats import texts_as_times
+from tidemill.init.column_types import refuse_points_beside_commas, typed
+from tidemill.init.time_formats import numbers_as_times, texts_as_times
 from tidemill.replay.file_rows import DataSetError
 
 
@@ -68,6 +68,18 @@ from tidemill.replay.file_rows import DataSetError
         (["08:30", "08:30:00"], "text", ["08:30", "08:30:00"]),
         (["3:1", "2:0"], "text", ["3:1", "2:0"]),
         (["$1", "€2"], "text", ["$1", "€2"]),
+        (["1.234.567", "12.345", "7"], "integer", [1234567, 12345, 7]),
+        (["192.168.100.101", "192.168.100.120"], "text", ["192.168.100.101", "192.168.100.120"]),
+        (["1,23,456", "12,34,567.5", "99"], "number", [123456.0, 1234567.5, 99.0]),
+        (["#DIV/0!", "1", "(null)", r"\N"], "integer", [None, 1, None, None]),
+        (["2024-01-01", "0000-00-00"], "date", [date(2024, 1, 1), None]),
+        (["25-12-2024 10:00", "01-02-2024 09:30"], "time", [datetime.fromisoformat("2024-12-25T10:00"), datetime.fromisoformat("2024-02-01T09:30")]),
+        (["Mar 5, 2024", "Dec 31, 2023"], "date", [date(2024, 3, 5), date(2023, 12, 31)]),
+        (
+            ["2024-03-30 00:00:00.5+01", "2024-03-30t00:00z", "2024-03-30 00:00 +05:30", "2024-03-30 00:00:00 GMT"],
+            "time",
+            [datetime.fromisoformat(f"2024-03-{at}") for at in ("29T23:00:00.500", "30T00:00", "29T18:30", "30T00:00")],
+        ),
         (["$1", "2"], "text", ["$1", "2"]),
         (
             ["01/13/2024 12:05 AM", "02/01/2024 1:30 pm"],
@@ -124,3 +136,51 @@ def test_a_time_that_is_none_is_named_with_its_row() -> None:
         texts_as_times("when", pl.Series("when", texts), None)
     with pytest.raises(DataSetError, match=r"row 1: .* \('01.02.2024'\), found 'x'"):
         texts_as_times("when", pl.Series("when", ["x", *["01.02.2024"] * 30]), None)
+
+
+def test_a_time_that_no_calendar_has_is_named_with_its_row() -> None:
+    """It was no value, without a word."""
+    column = typed("c", pl.Series("c", ["2024-02-28 10:00"] * 20 + ["2024-02-30 10:00"]))
+    assert column.kind == "time" and column.values[20] is None
+    assert column.notes == ("1 of 21 values are no times of the calendar ('2024-02-30 10:00', row 21) and count as none",)
+    assert typed("c", pl.Series("c", ["2024-02-30 10:00", "2024-02-28 10:00"])).kind == "text"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "declared", "first"),
+    [
+        ([202_403_301_230, 202_403_301_231], None, "2024-03-30T12:30:00"),
+        ([20_240_330_123_059, 20_240_330_123_159], None, "2024-03-30T12:30:59"),
+        ([1_711_756_800_000, 1_711_756_800_001], None, "2024-03-30T00:00:00"),
+        ([638_473_536_000_000_000], "nanoseconds", "1990-03-26T17:45:36"),
+    ],
+)
+def test_numbers_are_times_where_they_can_be_read_in_one_way(numbers: list[int], declared: str | None, first: str) -> None:
+    times, _ = numbers_as_times("c", pl.Series("c", numbers), declared)
+    assert times[0].isoformat() == first
+
+
+@pytest.mark.parametrize("ticks", [638_473_536_000_000_000, 133_562_304_000_000_000])
+def test_ticks_of_windows_are_not_taken_for_nanoseconds(ticks: int) -> None:
+    """They were times of 1990 and of 1974."""
+    with pytest.raises(DataSetError, match="say what they are with --time-format"):
+        numbers_as_times("c", pl.Series("c", [ticks, ticks + 10**7]), None)
+
+
+def test_fractions_of_a_second_are_read_as_pythons_patterns_have_them_and_names_of_zones_are_refused() -> None:
+    texts = pl.Series("c", ["2024-01-01 10:00:00.25"])
+    assert texts_as_times("c", texts, "%Y-%m-%d %H:%M:%S.%f")[0].isoformat() == "2024-01-01T10:00:00.250000"
+    with pytest.raises(DataSetError, match=r"say their offset from UTC \(%z\)"):
+        texts_as_times("c", pl.Series("c", ["2024-01-01 CET"]), "%Y-%m-%d %Z")
+
+
+def test_a_point_is_refused_beside_decimal_commas_until_it_is_said_what_it_is() -> None:
+    """1.234 pieces were 1.234 in the export of a German spreadsheet."""
+    texts = pl.DataFrame({"price": ["12,50", "3,75"], "pieces": ["1.234", "7"]})
+    columns = [typed(name, texts[name]) for name in texts.columns]
+    with pytest.raises(DataSetError, match=r"'pieces': .*found '1.234', which may be 1.234 or 1234, as 'price' has decimal commas; .*--decimal ,"):
+        refuse_points_beside_commas(columns, texts)
+    assert typed("pieces", texts["pieces"], ",").values.to_list() == [1234, 7]
+    assert typed("code", pl.Series("code", ["01234", "7"]), ",").values.to_list() == ["01234", "7"]
+    texts = texts.with_columns(pieces=pl.Series(["1.25", "7"]))
+    refuse_points_beside_commas([typed(name, texts[name]) for name in texts.columns], texts)

@@ -235,6 +235,14 @@ BANANAS = river_table("Bananas", "y", 120).rename(columns={"1": "width", "2": "h
         (BANANAS.assign(y=[1e308, -1e308, 5e307] * 40), ["--label", "y"], "label 'y': expected numbers of at most 3.4e+38, which is what models"),
         (BANANAS.assign(y=["a" * 500, "b" * 500] * 60), ["--label", "y"], "expected classes of at most 200 characters, found one of 500"),
         (BANANAS, ["--label", "y", "--exclude", "y"], "--exclude: expected another column than the label"),
+        (BANANAS, ["--label", "y", "--entity", "y"], "--entity: expected another column than the label 'y'"),
+        (BANANAS.assign(i=1), ["--label", "y", "--entity", "i", "--exclude", "i"], "--exclude: expected another column than the entity 'i'"),
+        (
+            BANANAS.assign(y=["oops", *(f"{n}.5" for n in range(119))]),
+            ["--label", "y"],
+            "label 'y', row 1: expected a number as nearly all others are, found 'oops'",
+        ),
+        (BANANAS.rename(columns={"y": "y:z"})[["y:z"]], ["--label", "z"], "has one column, 'y:z': if another mark parts columns"),
     ],
 )
 def test_what_cannot_work_is_refused_in_words(tmp_path: Path, frame: pd.DataFrame, options: list[str], expected: str) -> None:

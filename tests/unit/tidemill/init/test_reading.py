@@ -2,10 +2,14 @@
 
 import gzip
 import json
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tidemill.init.column_types import typed
@@ -106,6 +110,10 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
         ("a.jsonl", b"[1, 2]\n", "expected an array of objects, found 1 in it"),
         ("a.jsonl", b'{"a": "b"}\n{"a": "\\ud800"}\n', r"a\.jsonl:2: .*half of a pair of surrogates \(.ud800\)"),
         ("a.jsonl", b'{"a": 1, "a": 2}\n', r"a\.jsonl:1: .*expected each field once, found 'a' 2 times"),
+        ("a.jsonl", b'{"a.b": 1, "a": {"b": 2}}\n', r"a\.jsonl:1: .*'a.b' with a point in a name and as an object's field"),
+        ("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "found an old document of Excel's"),
+        ("a.csv.zst", b"\x28\xb5\x2f\xfdabc", "found a file packed by zstd"),
+        ("a.csv", b"<!DOCTYPE html>\n<html>", "found HTML or XML"),
         ("a.jsonl", b'{"a": 1}\n5\n', r"a\.jsonl:2: expected a JSON object a line, found 5$"),
         ("a.json", b"[" * 100_000, "some hundred objects and arrays within each other"),
         ("a.arff", b"@relation r\n@attribute a numeric\n@data\n1,2\n", r"a\.arff:4: expected 1 values, one for each attribute, found 2"),
@@ -122,3 +130,24 @@ def test_what_is_no_table_is_refused_with_its_place(tmp_path: Path, file: str, c
 def test_no_file_is_said(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataSetError, match="expected a file with a table"):
         read_table(tmp_path / name)
+
+
+def test_zones_and_decimals_of_parquet_are_instants_and_whole_numbers(tmp_path: Path) -> None:
+    """A zone that is an offset ended in polars' own error, and ids that a database had as NUMBER(38, 0) were floating."""
+    table = pa.table(
+        {
+            "at": pa.array([1_711_756_800_000], pa.timestamp("ms", "+05:30")),
+            "id": pa.array([Decimal(2**60 + 1)], pa.decimal128(38, 0)),
+            "price": pa.array([Decimal("1.25")], pa.decimal128(10, 2)),
+            "wei": pa.array([Decimal(10**30)], pa.decimal128(38, 0)),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    (row,) = read_table(tmp_path / "t.parquet").frame.to_dicts()
+    assert row == {"at": datetime.fromisoformat("2024-03-30T00:00:00"), "id": 2**60 + 1, "price": 1.25, "wei": 1e30}
+
+
+def test_a_first_line_of_values_is_said(tmp_path: Path) -> None:
+    for first, told in (("0.126,7", 1), ("x,2024", 0), ("x,y", 0)):
+        (tmp_path / "t.csv").write_text(f"{first}\n1,2\n")
+        assert len(read_table(tmp_path / "t.csv").notes) == told, first
