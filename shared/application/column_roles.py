@@ -34,7 +34,7 @@ def doubles(column: pa.Array) -> pa.Array:
     if pa.types.is_decimal(column.type):
         return _decimal_doubles(column)
     days = column.view(pa.int32()) if pa.types.is_date32(column.type) else column
-    return days.cast(pa.float64(), safe=False)
+    return days if days.type == pa.float64() else days.cast(pa.float64(), safe=False)
 
 
 def whole_numbers(column: pa.Array) -> pa.Array:

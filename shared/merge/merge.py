@@ -261,16 +261,19 @@ class Merge:
         return min((queue.bound() for queue in self._queues.values()), default=NOTHING_COVERED)
 
     def _take(self, bound: Key | None) -> Released:
-        columns = [chunk for queue in self._queues.values() for chunk in queue.take(bound)]
-        if not columns:
+        chunks = [chunk for queue in self._queues.values() for chunk in queue.take(bound)]
+        if not chunks:
             empty = np.empty(0, np.int64)
             return Released(empty, empty, empty, empty, empty, empty, ())
-        offsets, time, partition, journal_offset, source, rows, rank = (np.concatenate(column) for column in zip(*columns, strict=True))
+        offsets, time, partition, journal_offset, source, rows, rank = (np.concatenate(column) for column in zip(*chunks, strict=True))
         order = np.lexsort((offsets, rank, journal_offset, partition, time))
-        used, source = np.unique(source[order], return_inverse=True)
-        sources = [self._sources[int(number)] for number in used]
+        # All rows of a chunk are of one source.
+        used = sorted({int(chunk[4][0]) for chunk in chunks})
+        sources = [self._sources[number] for number in used]
         held = {number for queue in self._queues.values() for number in queue.sources()}
-        for number in used.tolist():
+        for number in used:
             if number not in held:
                 del self._sources[number]
-        return Released(time[order], partition[order], journal_offset[order], offsets[order], source.astype(np.int64), rows[order], sources)
+        return Released(
+            time[order], partition[order], journal_offset[order], offsets[order], np.searchsorted(used, source[order]), rows[order], sources
+        )

@@ -72,6 +72,11 @@ class Tally:
         return self.present + self.missing
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there are no rows, as `rows` says once it has counted them."""
+        return not self.counts and not self.other and not self.missing
+
+    @property
     def missing_share(self) -> float:
         """Share of rows without a value; 0 without rows."""
         return self.missing / self.rows if self.rows else 0.0

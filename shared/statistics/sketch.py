@@ -68,7 +68,7 @@ class Sketch:
     @staticmethod
     def empty() -> "Sketch":
         """Of no rows."""
-        return Sketch(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        return _NOTHING
 
     @staticmethod
     def of(values: NDArray[np.float64]) -> "Sketch":
@@ -145,6 +145,9 @@ class Sketch:
         low, high = state["range"] or (float("inf"), float("-inf"))
         keys, counts = np.array(state["keys"], dtype=np.int64), np.array(state["counts"], dtype=np.int64)
         return Sketch(keys, counts, state["shift"], state["missing"], low, high)
+
+
+_NOTHING = Sketch(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 def binned(reference: Sketch, current: Sketch, bins: int = 10) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,8 @@ LATENCY = "_latency_ms"
 
 def floats(column: pa.Array) -> Float64:
     """Numbers with NaN for null."""
-    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+    numbers = column if column.type == pa.float64() else column.cast(pa.float64(), safe=False)
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +206,7 @@ def _pairs(batch: pa.RecordBatch) -> PairRows | None:
     sequence = batch.column("other_sequence")
     if sequence.null_count == batch.num_rows:
         return None
-    # As JSON: any character may stand in a value, a separator too.
-    texts = [json.dumps([f"{name}={value}" for name, value in one]) if one else "" for one in batch.column("slices").to_pylist()]
+    texts = [_slices_text(tuple(one)) if one else "" for one in batch.column("slices").to_pylist()]
     return PairRows(
         _integers(batch.column("deployment_sequence")),
         _texts(batch.column("other_version")),
@@ -218,6 +219,12 @@ def _pairs(batch: pa.RecordBatch) -> PairRows | None:
         _texts(batch.column("stage")),
         floats(batch.column("draw")),
     )
+
+
+@lru_cache(maxsize=256)
+def _slices_text(slices: tuple[tuple[str, str], ...]) -> str:
+    """Return the values of slices as JSON: any character may stand in one, a separator too."""
+    return json.dumps([f"{name}={value}" for name, value in slices])
 
 
 def gathered(sources: Sequence[tuple[pa.RecordBatch, Int64, Int64]]) -> tuple[pa.RecordBatch, Int64]:

@@ -36,7 +36,7 @@ class Shift:
 
 def shifts_of(reference: Mapping[str, Summary], current: Mapping[str, Summary]) -> dict[str, Shift]:
     """Compare features by name; those without rows on either side are left out."""
-    names = [name for name, one in current.items() if name in reference and reference[name].rows and one.rows]
+    names = [name for name, one in current.items() if name in reference and not reference[name].is_empty and not one.is_empty]
     if not names:
         return {}
     pairs = _counts([reference[name] for name in names], [current[name] for name in names])

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,18 @@ from tidemill.shared.kinds.served_scores import class_scores
 
 _SCORES = pa.map_(pa.string(), pa.field("value", pa.float64(), nullable=False))
 _SLICES = pa.map_(pa.string(), pa.field("value", pa.string(), nullable=False))
+
+
+@lru_cache(maxsize=256)
+def _slices_text(slices: tuple[tuple[str, str], ...]) -> str:
+    """Return the values of a request's slices as JSON; many requests have the same."""
+    return json.dumps(dict(slices))
+
+
+@lru_cache(maxsize=256)
+def _slices_of(text: str) -> tuple[tuple[str, str], ...]:
+    """Return what `_slices_text` was given."""
+    return tuple(json.loads(text).items())
 
 
 class ServedPairs:
@@ -57,7 +70,7 @@ class ServedPairs:
             decided = kind.decide(np.where(known[:, None], filled, 0.0), 0.0) if kind.classes else np.full(len(rows), -1)
             for row, own, is_known, place in zip(rows.tolist(), table.tolist(), known.tolist(), decided.tolist(), strict=True):
                 numbers[row], answers[row] = tuple(own), place if is_known else -1
-        slices = [json.dumps(dict(one)) if one else "" for one in batch.column("slices").to_pylist()]
+        slices = [_slices_text(tuple(one)) if one else "" for one in batch.column("slices").to_pylist()]
         shares, stages, draws = batch.column("share"), batch.column("stage"), batch.column("draw").fill_null(-1.0)
         of_trial = (column.to_pylist() for column in (shares, stages, draws))
         given = (version.to_pylist(), sequence.to_pylist(), score.fill_null(math.nan).to_pylist(), answers, numbers, slices, *of_trial)
@@ -87,7 +100,7 @@ class ServedPairs:
             "other_score": pa.array([None if pair is None else pair.score for pair in scored], pa.float64()),
             "other_scores": pa.array(tables, _SCORES),
             "other_predicted": pa.array([None if pair is None else pair.predicted for pair in scored], pa.int32()),
-            "slices": pa.array([list(json.loads(pair.slices).items()) if pair and pair.slices else None for pair in pairs], _SLICES),
+            "slices": pa.array([_slices_of(pair.slices) if pair and pair.slices else None for pair in pairs], _SLICES),
             "share": pa.array([None if pair is None else pair.share for pair in pairs], pa.float64()),
             "draw": pa.array([None if pair is None or pair.draw < 0 else pair.draw for pair in pairs], pa.float64()),
             "stage": pa.array([(pair and pair.stage) or None for pair in pairs], pa.string()),
