@@ -1,5 +1,6 @@
 """An application's YAML files as one document that remembers where everything stood."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ class Document:
         return source.file, source.line(path if source is self._root else path[1:])
 
     def error(self, path: Sequence[str | int], expected: str, came: str) -> ApplicationError:
-        """Make the error for the value at `path`."""
+        """Make the error for the value at `path`, whose key is named where neither what was expected nor what came does."""
         file, line = self.position(path)
-        return ApplicationError(file, line, expected, came)
+        key = next((part for part in reversed(path) if isinstance(part, str)), "")
+        named = not key or re.search(rf"(?<!\w){re.escape(key)}(?!\w)", f"{expected} {came}")
+        return ApplicationError(file, line, expected if named else f"{key}: {expected}", came)

@@ -43,6 +43,12 @@ def other_rows(compiled: pl.Expr) -> str | None:
     return None if culprit is None else _IN_WORDS.get(culprit, culprit)
 
 
+def name_given(compiled: pl.Expr) -> str | None:
+    """Return the name that an expression gives its value, as ``amount fee`` and ``1_000`` do in SQL; None where it gives none."""
+    tree = _tree(compiled)
+    return str(tree["Alias"][1]) if "Alias" in tree else None
+
+
 def widen(compiled: pl.Expr, frame: pl.DataFrame) -> pl.Expr:
     """Return an expression in which no operator or function computes whole numbers of fewer than 64 bits, and which fails beyond them.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tidemill.shared.application.arrow_expressions import Evaluate, agrees, compile_arrow
 from tidemill.shared.application.column_roles import feature_values
-from tidemill.shared.application.expression_tree import other_rows, widen
+from tidemill.shared.application.expression_tree import name_given, other_rows, widen
 
 _LITERAL = re.compile(r"""('(?:[^']|'')*'|"[^"]*")""")
 _WORDS = frozenset(
@@ -20,8 +20,7 @@ _WORDS = frozenset(
     " WHEN WHERE WINDOW WITH DATE TIME TIMESTAMP".split()
 )
 _CLOCK = re.compile(r"\b(?:CURRENT_(?:DATE|TIME|TIMESTAMP)|LOCALTIME|LOCALTIMESTAMP|(?:NOW|TODAY)\s*\(\s*\))(?!\w)", re.IGNORECASE)
-
-
+_AS = re.compile(r"\bAS\s+(?:\w+|\"[^\"]*\")\s*$", re.IGNORECASE)
 _OPERATOR = re.compile(r"\b(?:AND|OR|WHEN)\b|\|\||[-+*/%]", re.IGNORECASE)
 _MOST_OPERATORS = 300
 """polars nests what is joined, in time that grows with the square, and a thousand of them end the process (SIGSEGV, measured)."""
@@ -114,6 +113,8 @@ def compile_expression(sql: str, schema: pa.Schema) -> Expression:
     _refuse_text(sql)
     try:
         compiled = pl.sql_expr(_quoted(sql, schema))
+        if (name := name_given(compiled)) is not None and not _AS.search(sql):
+            raise ValueError(f"expected an expression alone, found {name!r} behind it: an operator is missing, or 1_000 is written in place of 1000")
         frame = _empty(schema, compiled.meta.root_names())
         result = frame.select(compiled.alias("value")).to_arrow().schema.field("value").type
         others = other_rows(compiled)

@@ -58,4 +58,4 @@ def test_a_mistake_is_told_with_file_and_line_and_ends_with_2(tmp_path: Path) ->
     for command in (["check"], ["audit"], ["replay"]):
         told = CliRunner().invoke(app, [*command, str(tmp_path), *(["payments"] if command == ["replay"] else [])])
         assert told.exit_code == 2, told.output
-        assert f"app.yaml:{line}: expected one of the entities account, found person" in told.output.replace("\n", "")
+        assert f"app.yaml:{line}: expected entity: one of the entities account, found person" in told.output.replace("\n", "")

@@ -122,6 +122,14 @@ def test_what_sees_other_records_or_the_clock_is_refused(sql: str, says: str) ->
         compile_expression(sql, SCHEMA)
 
 
+@pytest.mark.parametrize(("sql", "name"), [("x > 1_000", "_000"), ("x n", "n"), ("1h", "h"), ('x + n "s"', "s"), ("-5m", "m")])
+def test_a_name_behind_an_expression_is_refused_unless_as_says_that_it_is_one(sql: str, name: str) -> None:
+    """`x > 1_000` was `x > 1`, and `price pieces` the price."""
+    with pytest.raises(ExpressionError, match=f"found '{name}' behind it"):
+        compile_expression(sql, SCHEMA)
+    assert value("x * 2 AS twice") == 5.0 and value("CAST(x AS DOUBLE) + 1") == 3.5
+
+
 @pytest.mark.parametrize("sql", [" + ".join(["x"] * 20_000), " || ".join(["s"] * 1_000), "CASE " + "WHEN n > 1 THEN 1 " * 5_000 + "END"])
 def test_what_would_end_the_process_is_refused(sql: str) -> None:
     """polars takes minutes for it, or ends with SIGSEGV."""
