@@ -6,13 +6,13 @@ from tidemill.shared.kafka.bounded_calls import CallHangsError
 from tidemill.shared.kafka.connection import KafkaFailureError
 from tidemill.shared.log.broker import BrokerUnreachableError, FencedError, Source
 from tidemill.shared.log.errors import TransientError
-from tidemill.shared.log.records import Records
+from tidemill.shared.log.records import Records, TopicPartition
 from tidemill.shared.runner.chain import Chain, LinkedStage, TaskCrashedError, Work
 from tidemill.shared.runner.crash_log import ends_of
 from tidemill.shared.runner.crash_verdicts import CrashVerdict
-from tidemill.shared.runner.culprit_walk import CulpritWalk, Survives
+from tidemill.shared.runner.culprit_walk import Culprits, CulpritWalk, Survives
 from tidemill.shared.runner.rehearsal import Rehearsal
-from tidemill.shared.runner.shares import Share
+from tidemill.shared.runner.shares import Share, until
 
 
 class CrashSearch:
@@ -50,6 +50,8 @@ class CrashSearch:
         self._max_batch = max_batch
         self._clock_ms = clock_ms
         self._walk: CulpritWalk | None = None
+        # By stage and partition, the last offsets of a stretch whose culprits are known, of one that was cut short.
+        self._cuts: dict[tuple[int, int], Mapping[TopicPartition, int]] = {}
 
     def use_children(self, walk: CulpritWalk) -> None:
         """Have child processes try what has ended this one without an exception."""
@@ -58,26 +60,45 @@ class CrashSearch:
             link.verdicts.use_children()
             link.trials.use_children(walk.go)
 
-    def survives(self, partition: int, stage: int, share: Mapping[int, Sequence[Records]], reading: bool) -> bool:
+    def stretch(
+        self, partition: int, stage: int, share: Mapping[int, Sequence[Records]]
+    ) -> tuple[Mapping[int, Sequence[Records]], Mapping[int, Sequence[Records]]]:
+        """Split what tasks are to be given: what is tried and committed by itself first, so that no child is given it again, and the rest."""
+        cut = self._cuts.get((stage, partition))
+        if cut is None or not self._links[stage].verdicts.tries_in_children(partition):
+            return share, {}
+        before, behind = until(share, stage, cut)
+        if before:
+            return before, behind
+        del self._cuts[stage, partition]
+        return share, {}
+
+    def survives(
+        self, partition: int, stage: int, share: Mapping[int, Sequence[Records]], reads_on: Mapping[TopicPartition, int] | None = None
+    ) -> bool:
         """Let children try what a task is to be given next, if such has ended the process; False when its tasks are to be restored instead.
 
         Parameters
         ----------
-        reading
-            Whether the source reads, and is to read on afterwards.
+        share
+            A `stretch`.
+        reads_on
+            Where the source is to read on afterwards; None: it does not read.
         """
         verdicts, records = self._links[stage].verdicts, list(share.get(stage, ()))
         if self._walk is None or not any(map(len, records)) or not verdicts.tries_in_children(partition):
             return True
         running = self._chain.tasks[partition][stage]
-        if reading:
+        if reads_on is not None:
             self._source.assign({})
         finding = self._walk.find(stage, running, records)
         if isinstance(finding, Survives):
-            verdicts.survives(partition, finding.size)
-            if reading:
-                self._source.assign(self._chain.reading())
+            verdicts.survives(partition, finding.size, again=(stage, partition) in self._cuts)
+            if reads_on is not None:
+                self._source.assign({place: reads_on.get(place, position) for place, position in self._chain.reading().items()})
             return True
+        if isinstance(finding, Culprits) and finding.cut_at:
+            self._cuts[stage, partition] = finding.cut_at
         verdicts.learn(partition, finding, ends_of(records))
         return False
 

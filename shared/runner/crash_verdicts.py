@@ -118,10 +118,10 @@ class CrashVerdicts:
         if crash is not None:
             self._crashes.put(replace(crash, native=False))
 
-    def survives(self, partition: int, size: int) -> None:
-        """Learn that a child survived a task's next records, in steps of this size."""
+    def survives(self, partition: int, size: int, again: bool = False) -> None:
+        """Learn that a child survived a task's next records, in steps of this size; `again`: culprits were found in them before."""
         self._sizes.set(partition, size)
-        self._clean_walks[partition] += 1
+        self._clean_walks[partition] += not again
 
     def learn(self, partition: int, finding: Culprits | HeldBack | Unclear, ends: Mapping[str, int]) -> None:
         """Learn what children found among a task's next records, whose last offsets are `ends`."""

@@ -1,7 +1,7 @@
 """Finds the record that ends a process, by letting child processes die of it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tidemill.shared.log.records import Records, TopicPartition
 from tidemill.shared.runner.child_watch import Ending
@@ -29,9 +29,16 @@ class Culprit:
 
 @dataclass(frozen=True, slots=True)
 class Culprits:
-    """All that was found in a stretch."""
+    """All that was found in a stretch, or in its beginning.
+
+    Attributes
+    ----------
+    cut_at
+        Last offset per input of that beginning; empty where the whole stretch was gone through.
+    """
 
     found: Sequence[Culprit]
+    cut_at: Mapping[TopicPartition, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ WalkResult = Survives | Culprits | HeldBack | Unclear
 
 
 class CulpritWalk:
-    """Finds the records of a stretch that a task does not survive, all of them.
+    """Finds the records of a stretch that a task does not survive: all of them, or the first ones where each costs the stretch once more.
 
     A child brings the task back, and scouts go through the stretch (`tidemill.shared.runner.forked_walk`). Nothing of what they do is seen by
     anybody, and the process that asks does not end.
@@ -103,7 +110,7 @@ class CulpritWalk:
 
 def _result(found: Found, records: Sequence[Records], held: Mapping[TopicPartition, int]) -> WalkResult:
     if found.culprits:
-        return Culprits([Culprit(record_at(records, row), how) for row, how in found.culprits])
+        return Culprits([Culprit(record_at(records, row), how) for row, how in found.culprits], last_offsets(records, found.cut_at))
     if found.stopped_at < 0:
         return Survives(found.size)
     suspect = record_at(records, found.stopped_at) if found.alone else None

@@ -9,6 +9,8 @@ from tidemill.shared.runner.scouts import Scouts
 
 # Pieces of a stretch at first; singles after a culprit before steps grow again; steps that are made again at most when a scout dies.
 SHARE = 32
+# Culprits after which a walk by scouts that are not forks is cut short: each costs them once more all that was survived since it began.
+MOST_CULPRITS = 32
 # Once it is known how long steps take, one that takes much longer is given up sooner; not when it decides.
 MUCH_LONGER, AT_LEAST_S = 20.0, 10.0
 
@@ -26,6 +28,8 @@ class Found:
     stopped_at, how, alone
         Row before which a scout has ended without telling which record did it (the task holds some back, or had no new one), how, and whether that
         row alone was new; -1: none.
+    cut_at
+        Row before which everything is survived or a culprit, where the walk was cut short; -1: it went to the end.
     """
 
     culprits: Sequence[tuple[int, str]]
@@ -33,6 +37,7 @@ class Found:
     stopped_at: int = -1
     how: str = ""
     alone: bool = False
+    cut_at: int = -1
 
 
 @dataclass(slots=True)
@@ -41,7 +46,8 @@ class ForkedWalk:
 
     A scout that dies of a step of several records is followed by one that takes them in a 32nd, or one by one; that of a single one by another that
     confirms. Then the base is told to pass the culprit over, and the walk goes on behind it with steps of one that grow. So a culprit costs a few
-    forks, and each record is given to the task a few times, however many culprits there are.
+    forks, and each record is given to the task a few times, however many culprits there are. Scouts that are not forks are given again what was
+    survived: they find `MOST_CULPRITS` in one walk, and the next one begins behind them, so that work does not grow with the square of their number.
 
     Parameters
     ----------
@@ -131,6 +137,8 @@ class ForkedWalk:
         self._culprits.append((new, how))
         self.scouts.condemn(new, how)
         self._new, self._alone, self._size, self._calm = new + 1, -1, 1, 0
+        if len(self._culprits) >= MOST_CULPRITS and self._new < self.total and not self.scouts.forks:
+            return Found(self._culprits, self._smallest, cut_at=self._new)
         return None
 
     def _stand_before(self, begin: int, end: int) -> tuple[int, int]:

@@ -1,11 +1,11 @@
 """The loop of a stage: take over what the group assigns, consume, make steps, start over after what passes."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tidemill.shared.log.broker import Source
 from tidemill.shared.log.errors import ServerAwayError, TransientError
-from tidemill.shared.log.records import Records
+from tidemill.shared.log.records import Records, TopicPartition
 from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.observability.settings import RunnerSettings
@@ -152,15 +152,8 @@ class StageLoop:
         calm = [Share(partition, 0, shares[partition]) for partition in self._chain.tasks if partition not in searching]
         committed = self._step_of(calm) if calm else False
         for partition in searching:
-            rest = shares[partition]
-            if not self._search.survives(partition, 0, rest, reading=True):
-                self._restore_again()
-                break
-            while partition in self._chain.tasks:
-                piece, rest = first_records(rest, verdicts.limit(partition, self._settings.max_batch))
-                committed |= self._step_of([Share(partition, 0, piece)])
-                if not rest:
-                    break
+            if partition in self._chain.tasks:
+                committed |= self._search_on(partition, 0, shares[partition], self._chain.reading())
         return committed
 
     def _catch_up(self) -> bool:
@@ -175,14 +168,36 @@ class StageLoop:
             return False
         partition, stage, records = behind
         self._outage.give([records])
-        committed, rest = False, {stage: [records]}
-        if not self._search.survives(partition, stage, rest, reading=False):
-            self._restore_again()
-            return False
-        verdicts = self._links[stage].verdicts
-        while rest and partition in self._chain.tasks:
+        return self._search_on(partition, stage, {stage: [records]})
+
+    def _search_on(
+        self, partition: int, stage: int, share: Mapping[int, Sequence[Records]], reads_on: Mapping[TopicPartition, int] | None = None
+    ) -> bool:
+        """Give a task records in small steps if its search wants that, once children have tried them; True when a transaction was committed.
+
+        Parameters
+        ----------
+        reads_on
+            Where the source reads on; None: it does not read.
+        """
+        committed, rest = False, share
+        while partition in self._chain.tasks:
+            stretch, rest = self._search.stretch(partition, stage, rest)
+            if not self._search.survives(partition, stage, stretch, reads_on):
+                self._restore_again()
+                break
+            committed |= self._give(partition, stage, stretch)
+            if not rest:
+                break
+        return committed
+
+    def _give(self, partition: int, stage: int, share: Mapping[int, Sequence[Records]]) -> bool:
+        committed, verdicts, rest = False, self._links[stage].verdicts, share
+        while partition in self._chain.tasks:
             piece, rest = first_records(rest, verdicts.limit(partition, self._settings.max_batch))
             committed |= self._step_of([Share(partition, stage, piece)])
+            if not rest:
+                break
         return committed
 
     def _step_of(self, shares: Sequence[Share]) -> bool:

@@ -60,11 +60,19 @@ class Marking(Fragile):
 
 
 class Threaded(Marking):
-    """Has a thread of its own from its restore on, so that its process cannot be forked, as that of every stage with expressions."""
+    """Has a thread of its own from its restore on, so that its process cannot be forked, as that of every stage with expressions.
+
+    Says in a file how many records each step gives it.
+    """
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         super().restore(entries)
         threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        with open(os.environ["RESTORES"] + ".handed", "a", encoding="ascii") as file:
+            file.write(f"{sum(map(len, inputs))}\n")
+        return super().process(inputs, context)
 
 
 class LateThreaded(Marking):

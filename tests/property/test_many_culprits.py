@@ -13,6 +13,7 @@ from tests.long_forms import examples
 from tests.property.fragile_tasks import BOOM, HANG, OUTPUT, SEGFAULT, Fragile, LateThreaded, Marking, Paired, Threaded, made_in_child
 from tests.property.runner_tasks import APP, codec, expected, output, records_of
 from tests.property.test_crash_searches import Machine, check, column, filled, read_all
+from tidemill.shared.runner import forked_walk
 from tidemill.shared.runner.quarantine import Quarantined
 
 
@@ -100,6 +101,28 @@ def test_records_that_hang_cost_one_process_and_their_time_out(tmp_path: Path) -
     one.run(lambda partition: Fragile(one.end, partition), read_all(one))
     check(one, values)
     assert one.deaths == 1
+
+
+@pytest.mark.lasts(5)
+@pytest.mark.parametrize(
+    ("most", "length", "gap"),
+    [(6, 240, 10), pytest.param(None, 20_000, 10, marks=[pytest.mark.long, pytest.mark.lasts(400), pytest.mark.timeout(1_800)])],
+    ids=["24 of 240", "2,000 of 20,000"],
+)
+def test_what_a_task_with_threads_is_given_again_does_not_grow_with_the_square_of_its_culprits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int | None, length: int, gap: int
+) -> None:
+    marks = restores(monkeypatch, tmp_path)
+    if most is not None:
+        monkeypatch.setattr(forked_walk, "MOST_CULPRITS", most)
+    values = [column(dict.fromkeys(range(3, length, gap), BOOM), length)]
+    one = machine(tmp_path, values, Threaded)
+    one.run(lambda partition: Threaded(one.end, partition), read_all(one))
+    check(one, values)
+    culprits = len(range(3, length, gap))
+    handed = sum(map(int, (tmp_path / "restores.handed").read_text().split()))
+    assert one.deaths == 1 and len(marks.read_text().split()) <= 2.5 * culprits + 12 + 3 * culprits / forked_walk.MOST_CULPRITS
+    assert handed <= 2 * (forked_walk.MOST_CULPRITS + 2) * length, "before: each culprit cost all that was survived"
 
 
 @settings(max_examples=examples(60), deadline=None)

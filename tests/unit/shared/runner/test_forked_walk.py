@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.long_forms import examples
 from tidemill.shared.runner.child_watch import Ending
-from tidemill.shared.runner.forked_walk import SHARE, ForkedWalk
+from tidemill.shared.runner.forked_walk import MOST_CULPRITS, SHARE, ForkedWalk
 
 
 @dataclass
@@ -20,12 +20,13 @@ class ListedScouts:
     holds: bool = False
     base: list[int] = field(default_factory=list)
     condemned: dict[int, str] = field(default_factory=dict)
-    forks: int = 0
+    stood: int = 0
     given: int = 0
+    forks = True
 
     def stand(self) -> None:
         self.scout, self.owed = list(self.base), set(self.condemned)
-        self.forks += 1
+        self.stood += 1
 
     def give(self, begin: int, end: int, silence_s: float | None) -> Ending:
         assert begin >= len(self.scout), "no row is given twice"
@@ -42,6 +43,16 @@ class ListedScouts:
 
     def condemn(self, row: int, why: str) -> None:
         self.condemned[row] = why
+
+
+class LoneScouts(ListedScouts):
+    """Has threads: the base goes ahead itself, and is given again what was survived once it has died."""
+
+    forks = False
+
+    def stand(self) -> None:
+        super().stand()
+        self.given += len(self.base)
 
 
 def walk(scouts: ListedScouts, total: int) -> ForkedWalk:
@@ -65,7 +76,7 @@ def test_a_culprit_costs_a_few_forks_and_each_record_is_given_a_few_times(layout
         poison = {"spread": set(range(3, total, 10)), "in a row": set(range(total // 4, total // 2)), "one": {total // 2}}[layout]
         scouts = ListedScouts(poison)
         assert len(walk(scouts, total).find().culprits) == len(poison)
-        assert scouts.forks <= 5 * len(poison) + 2 * total / SHARE, (total, scouts.forks)
+        assert scouts.stood <= 5 * len(poison) + 2 * total / SHARE, (total, scouts.stood)
         assert scouts.given <= 12 * total, (total, scouts.given)
 
 
@@ -82,3 +93,20 @@ def test_steps_in_which_nothing_dies_are_all_of_a_32nd() -> None:
 def test_a_task_that_holds_records_back_is_not_told_which_one_it_was() -> None:
     found = walk(ListedScouts({50}, holds=True), 100).find()
     assert (found.culprits, found.stopped_at, found.alone) == ([], 50, True)
+
+
+@pytest.mark.parametrize("gap", [1, 3, 10, 80])
+def test_without_forks_what_is_given_again_grows_with_the_number_of_culprits_and_not_with_its_square(gap: int) -> None:
+    given = {}
+    for total in (2_000, 8_000):
+        begin, rows, given[total] = 0, [], 0
+        while begin < total:
+            # What is known of the beginning is committed: the next walk begins behind it.
+            scouts = LoneScouts({row - begin for row in range(gap - 1, total, gap) if row >= begin})
+            found = walk(scouts, total - begin).find()
+            given[total] += scouts.given
+            rows += [begin + row for row, _ in found.culprits]
+            begin = begin + found.cut_at if found.cut_at >= 0 else total
+        assert rows == list(range(gap - 1, total, gap))
+    assert given[8_000] <= 5 * given[2_000], "before: fifteen times as many"
+    assert given[8_000] <= 4 * MOST_CULPRITS * 8_000
