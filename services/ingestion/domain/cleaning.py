@@ -63,7 +63,7 @@ class Cleaner:
                 at[gone] = len(good) + np.arange(len(gone))
                 flags[gone] |= DELETES
                 good = pa.concat_batches([good, entries])
-            good = good.take(pa.array(at, mask=at < 0))
+            good = _placed(good, at)
         refused = np.zeros(n, np.bool_)
         refused[list(verdicts)] = True
         partition = np.full(n, chunk.partition, np.int32)
@@ -180,6 +180,16 @@ class Cleaner:
         columns = [(batch.column(field.name), field.type) for field in self._columns]
         arrays = [column if column.type == kind else column.cast(kind) for column, kind in columns]
         return pa.RecordBatch.from_arrays([*arrays, key, identity, event_time], schema=self.schema)
+
+
+def _placed(rows: pa.RecordBatch, at: NDArray[np.int64]) -> pa.RecordBatch:
+    """Return a row for each record: the one that `at` names, shape (n,), or nulls where it is -1."""
+    n = len(rows)
+    if not np.array_equal(at[:n], np.arange(n)) or (at[n:] >= 0).any():
+        return rows.take(pa.array(at, mask=at < 0))
+    # Heartbeats come behind all others: appending them takes half as long as taking every row anew.
+    nothing = [pa.nulls(len(at) - n, field.type) for field in rows.schema]
+    return pa.concat_batches([rows, pa.RecordBatch.from_arrays(nothing, schema=rows.schema)])
 
 
 def _deleted_key(key: bytes | None, kind: pa.DataType, is_uuid: bool) -> str | None:

@@ -30,6 +30,7 @@ from tidemill.services.ingestion.domain.running_maximum import running_maximum
 from tidemill.services.ingestion.domain.sequencing import ReleasedEvents, Sequencer
 from tidemill.shared.application.plan import Plan, StreamPlan
 from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.chosen_rows import chosen_rows
 from tidemill.shared.log.records import StateEntry
 
 _CLOCK = b"clock"
@@ -249,9 +250,9 @@ class IngestionCore:
     def _accepted(self, part: ReleasedEvents, times: NDArray[np.int64]) -> AcceptedRows:
         """Return what a stream adds to the journal, and which of it is late; moves the newest event time."""
         stream, rows = part.stream, part.rows
-        # Mostly all of them are good: then nothing is copied.
+        # Mostly all of them are good, or all but the heartbeat behind them: then nothing is copied.
         good = slice(None) if part.accepted.all() else np.flatnonzero(part.accepted)
-        columns = rows.columns if isinstance(good, slice) else rows.columns.take(pa.array(good))
+        columns = rows.columns if isinstance(good, slice) else chosen_rows(rows.columns, good)
         event_times = int64_ms(columns.column("_event_time"))
         behind = self._behind(stream.name, event_times, times[good])
         is_late = np.zeros(len(behind), np.bool_) if stream.is_reference else behind > stream.allowed_lateness_ms
