@@ -26,6 +26,8 @@ class CrashSearch:
         Reads nothing while children are at work: whoever stays in the group meanwhile would lose what comes.
     timer, fresh_until
         Steady seconds, and until when a task's crash ends no process.
+    look_at_topics
+        Raises where a topic was made anew: what stands at the old positions may crash a task, and no record of it is at fault.
     max_batch
         Records per step outside of a search.
     clock_ms
@@ -39,6 +41,7 @@ class CrashSearch:
         source: Source,
         timer: Callable[[], float],
         fresh_until: float,
+        look_at_topics: Callable[[], None],
         max_batch: int,
         clock_ms: Callable[[], int],
     ) -> None:
@@ -47,6 +50,7 @@ class CrashSearch:
         self._source = source
         self._timer = timer
         self._fresh_until = fresh_until
+        self._look_at_topics = look_at_topics
         self._max_batch = max_batch
         self._clock_ms = clock_ms
         self._walk: CulpritWalk | None = None
@@ -128,9 +132,12 @@ class CrashSearch:
         ------
         BaseException
             The crash's cause, if the process is to end with it.
+        TopicRemadeError
+            A topic was made anew; nothing is counted.
         """
         if isinstance(crash.cause, (TransientError, KeyboardInterrupt, SystemExit)):
             raise crash.cause from crash
+        self._look_before_the_first(crash.stage, crash.running.partition)
         verdict = self._links[crash.stage].verdicts.judge(crash.running, crash.inputs, crash.cause, crash.follows)
         if verdict is CrashVerdict.END and self._timer() >= self._fresh_until:
             raise crash.cause
@@ -142,6 +149,8 @@ class CrashSearch:
         ------
         Exception
             `problem`, if no record of the step is at fault or the process is to end with it.
+        TopicRemadeError
+            A topic was made anew; nothing is counted.
         """
         outside = isinstance(problem, (TransientError, FencedError, BrokerUnreachableError, CallHangsError, KafkaFailureError))
         first = {share.partition: share.first for share in shares}
@@ -149,9 +158,16 @@ class CrashSearch:
         suspects = {work.running.partition: work for work in works if any(map(len, work.inputs))}
         if outside or not suspects:
             raise problem
+        for partition, work in suspects.items():
+            self._look_before_the_first(work.stage, partition)
         verdicts = [
             self._links[work.stage].verdicts.refused(work.running, work.inputs, problem, work.stage > first[partition], len(suspects) == 1)
             for partition, work in suspects.items()
         ]
         if CrashVerdict.END in verdicts and self._timer() >= self._fresh_until:
             raise problem
+
+    def _look_before_the_first(self, stage: int, partition: int) -> None:
+        """Look whether topics are what they were; in a search each restore has done so."""
+        if not self._links[stage].verdicts.searching(partition):
+            self._look_at_topics()

@@ -139,7 +139,9 @@ class Runner:
         crashed_before = self._note.death is not None or any(link.verdicts.any for link in self._links)
         fresh_until = self._timer() + _FRESH_S if crashed_before else 0.0
         self._chain = Chain(self._links, self._reader, limits.max_batch, self._note)
-        self._search = CrashSearch(self._links, self._chain, self._source, self._timer, fresh_until, limits.max_batch, self._clock_ms)
+        self._search = CrashSearch(
+            self._links, self._chain, self._source, self._timer, fresh_until, self._identities.look, limits.max_batch, self._clock_ms
+        )
         self._lender = Lender(broker, self._reader, self._source)
         self._children = limits.state_folder / f"{app}-{self._name}-{instance}.child"
         self._loop = StageLoop(

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.property.fused_stages import PLAN, System
-from tests.property.runner_tasks import APP, STAGE, arguments, codec, expected, output, topics
+from tests.property.runner_tasks import APP, STAGE, CountingTask, arguments, codec, expected, output, topics
 from tests.unit.shared.runner.runners import INPUT, OUTPUT, REJECTED, filled, quick, steps
-from tidemill.shared.log.broker import TopicRemadeError
+from tests.unit.shared.runner.test_refused_outputs import Cluster
+from tidemill.shared.log.broker import RecordRefusedError, TopicRemadeError
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.topics import catalogue_topics
 from tidemill.shared.memory.broker import MemoryBroker
@@ -59,6 +61,23 @@ def test_an_input_that_is_made_anew_stops_a_stage_that_runs(tmp_path: Path) -> N
     remake(broker, INPUT, "xyz")
     with pytest.raises(TopicRemadeError, match=f"{INPUT}: "):
         steps(running)
+    assert output(broker, OUTPUT) == expected("abc")
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["in the task", "as its outputs are written"])
+def test_what_crashes_on_an_input_that_was_made_anew_is_told_by_its_topic_and_counted_against_no_record(tmp_path: Path, refused: bool) -> None:
+    """Before the next question for the ids is due, the records that came in their place are read."""
+    broker = Cluster(says_at_commit=True)
+    broker.fill("abc")
+    settings = quick(tmp_path, topic_check_ms=3_600_000)
+    task = partial(CountingTask, APP, poison=None if refused else b"other")
+    running = steps(Runner(**arguments(APP, broker, settings=settings, task_factory=task)))
+    remake(broker, INPUT, "xyzxyz")
+    broker.trouble = {OUTPUT: RecordRefusedError("refused")} if refused else {}
+    with pytest.raises(TopicRemadeError, match=f"{INPUT}: "):
+        steps(running)
+    assert not list(tmp_path.glob("*.crash.json"))
+    running.close()
     assert output(broker, OUTPUT) == expected("abc")
 
 
