@@ -15,6 +15,7 @@ _VALUE = r"""(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^{0}'"][^{0}]*|))"""
 _CELL = re.compile(rf"\s*{_VALUE.format(',')}\s*(,|$)")
 _TAB_CELL = re.compile(rf" *{_VALUE.format(chr(9))} *(\t|$)")
 _PAIR = re.compile(rf"\s*(\d+)\s+{_VALUE.format(',')}\s*(?:,|$)")
+_WEIGHT = re.compile(r"(?<=\})\s*,\s*\{[\d.]+\}$")
 _KINDS = ("numeric", "real", "integer", "string", "date")
 _MISSING = "?"
 
@@ -93,6 +94,7 @@ def _dense(text: str, width: int, place: str) -> list[str | None]:
 
 
 def _sparse(text: str, defaults: list[str], place: str) -> list[str | None]:
+    text = _WEIGHT.sub("", text)
     row: list[str | None] = list(defaults)
     inner = text[1 : text.rfind("}")].strip()
     pairs = list(_PAIR.finditer(inner))

@@ -58,7 +58,7 @@ _MOST_STRANGE_TIMES = 0.1
 _LEAST_FOR_ODD, _MOST_ODD, _MOST_ODD_WORDS = 50, 0.02, 3
 
 
-def typed(name: str, values: pl.Series, decimal: str | None = None, *, slips: bool = False) -> InputColumn:
+def typed(name: str, values: pl.Series, decimal: str | None = None, *, slips: bool = False, measured: bool = False) -> InputColumn:
     """Return a column with its type.
 
     Parameters
@@ -67,6 +67,8 @@ def typed(name: str, values: pl.Series, decimal: str | None = None, *, slips: bo
         The mark before the fraction, ``.`` or ``,``; None: found in the values.
     slips
         Among numbers, a few texts that are none count as no value; else they make texts of all.
+    measured
+        Numbers with the same word behind all of them, and times of day, are numbers; with `slips` they are so anyway.
 
     Raises
     ------
@@ -75,7 +77,7 @@ def typed(name: str, values: pl.Series, decimal: str | None = None, *, slips: bo
     """
     kind = values.dtype
     if kind == pl.String:
-        return _of_text(name, values, decimal, slips)
+        return _of_text(name, values, decimal, slips, measured or slips)
     if kind in (pl.Categorical, pl.Enum):
         return InputColumn(name, values.cast(pl.String), "text")
     if kind == pl.Null:
@@ -147,12 +149,12 @@ def _number(name: str, values: pl.Series, notes: tuple[str, ...]) -> InputColumn
     return InputColumn(name, values, "number", notes)
 
 
-def _of_text(name: str, values: pl.Series, decimal: str | None, slips: bool) -> InputColumn:
+def _of_text(name: str, values: pl.Series, decimal: str | None, slips: bool, measured: bool) -> InputColumn:
     clean = values.str.strip_chars()
     clean = clean.set(clean == "", None)
     missing = clean.is_in(list(_NULLS)).fill_null(False)
     others = clean.set(missing, None)
-    column = _plain(name, others, decimal) or (_measured(name, others, decimal) if slips else None)
+    column = _plain(name, others, decimal) or (_measured(name, others, decimal) if measured else None)
     if column is None and slips and (odd := _odd(others)) is not None:
         column = _plain(name, others.set(odd, None), decimal)
         if column is not None:

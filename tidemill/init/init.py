@@ -96,7 +96,9 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
     raw = read_table(options.table, options.separator)
     roles = options.roles
     roles.check(str(options.table), raw.frame.columns)
-    columns = {name: typed(name, raw.frame[name], options.decimal, slips=name != roles.label) for name in raw.frame.columns}
+    # A label of numbers may be measured, but its slips are refused.
+    measured = options.kind == "regression"
+    columns = {name: typed(name, raw.frame[name], options.decimal, slips=name != roles.label, measured=measured) for name in raw.frame.columns}
     if options.decimal is None:
         refuse_points_beside_commas(columns.values(), raw.frame)
     for name in (roles.time, roles.label_time):

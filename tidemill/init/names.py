@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 _LETTERS = {
     "ß": "ss",
@@ -44,6 +44,16 @@ def avro_names(columns: Iterable[str], taken: Iterable[str] = ()) -> Mapping[str
         if column not in names_by_column:
             names_by_column[column] = _free(_letters(column) or f"column_{i + 1}", used)
     return {column: names_by_column[column] for column in given}
+
+
+def given_names(columns: Sequence[str]) -> list[str]:
+    """Return the names of a table's columns, in which one without a name is called by its place.
+
+    >>> given_names(["", "x", " ", "column_3"])
+    ['column_1', 'x', 'column_3_2', 'column_3']
+    """
+    used = {column.lower() for column in columns}
+    return [column if column.strip() else _free(f"column_{i}", used) for i, column in enumerate(columns, 1)]
 
 
 def slug(text: str, otherwise: str) -> str:

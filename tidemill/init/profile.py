@@ -1,6 +1,7 @@
 """What a table looks like: each column's type, range, categories and gaps, what it is used for, and what may be wrong with it."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, log10, prod
@@ -203,10 +204,11 @@ def _about_classes(question: Question) -> list[str]:
 
 
 def _alike(classes: Sequence[str]) -> list[str]:
-    """Warn of classes whose names differ in case, spaces and hyphens alone."""
+    """Warn of classes whose names differ in case, spaces, hyphens and what nobody sees alone: marks without width, accents of two characters."""
     spelled: dict[str, list[str]] = {}
     for name in classes:
-        spelled.setdefault("".join(re.sub(r"(?<=\w)[-_]", " ", name.casefold()).split()), []).append(name)
+        plain = "".join(letter for letter in unicodedata.normalize("NFKC", name.casefold()) if unicodedata.category(letter) != "Cf")
+        spelled.setdefault("".join(re.sub(r"(?<=\w)[-_]", " ", plain).split()), []).append(name)
     return [
         f"the classes {', '.join(map(repr, names))} are spelled alike: if they are one, write them in one way, in the file and in every label that"
         " comes"

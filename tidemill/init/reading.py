@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from tidemill.init.arff_file import read_arff
+from tidemill.init.names import given_names
 from tidemill.init.raw_table import RawTable
 from tidemill.replay.csv_file import CsvDialect, read_csv, records_of
 from tidemill.replay.file_rows import DataSetError, not_utf8
@@ -81,6 +82,10 @@ def _read(file: Path, head: bytes, separator: str | None) -> RawTable:
     wide = head[:2] in (b"\xff\xfe", b"\xfe\xff")
     if not wide and b"\0" in head:
         place = head.index(b"\0")
+        if not head[1::2].strip(b"\0") or not head[::2].strip(b"\0"):
+            raise DataSetError(
+                f"{file}: expected UTF-8, or UTF-16 with a byte order mark, found what seems to be UTF-16 without one: save it as UTF-8"
+            )
         raise DataSetError(
             f"{file}: expected {_FORMS}, found bytes that are no text, a zero at byte {place + 1:,} ({head[max(0, place - 8) : place + 8]!r})"
         )
@@ -96,7 +101,8 @@ def _read(file: Path, head: bytes, separator: str | None) -> RawTable:
         raise DataSetError(f"{file}: expected Parquet, as its name says, found something else")
     else:
         table = _csv(file, encoding, separator)
-    return RawTable(table.file, table.form, table.frame, table.place, table.declared, (*notes, *table.notes))
+    names = dict(zip(table.frame.columns, given_names(table.frame.columns), strict=True))
+    return RawTable(table.file, table.form, table.frame.rename(names), table.place, table.declared, (*notes, *table.notes))
 
 
 def _head(file: Path) -> bytes:
@@ -129,18 +135,17 @@ def _csv(file: Path, encoding: str, separator: str | None) -> RawTable:
         return _csv(file, "latin-1", separator)
     except csv.Error as error:
         raise DataSetError(f"{file}: expected CSV: {error}") from error
-    frame = pl.DataFrame(pl.from_arrow(rows.columns))
+    frame = pl.DataFrame(pl.from_arrow(rows.columns.rename_columns(given_names(rows.columns.column_names))))
     if len({name.strip() for name in frame.columns}) == frame.width:
         frame = frame.rename({name: name.strip() for name in frame.columns})
-    blank = [name for name in frame.columns if not name.strip()]
-    frame = frame.rename({name: f"column_{frame.columns.index(name) + 1}" for name in blank})
     return RawTable(file, f"CSV separated by {_NAMES.get(mark, repr(mark))}", frame, rows.place, notes=_about_header(frame))
 
 
 def _about_header(frame: pl.DataFrame) -> list[str]:
-    """Warn of a first line that looks like one of values: some name of a column is a number, or most of its values are its name's like."""
-    numbers = [name for name in frame.columns if re.fullmatch(r"[+-]?(\d+[.,]\d+|\d{3,})", name) and not re.fullmatch(r"(19|20)\d\d", name)]
-    if not numbers:
+    """Warn of a first line that looks like one of values: half of the names are numbers, and they do not count something (years, wavelengths)."""
+    numbers = [name for name in frame.columns if re.fullmatch(r"[+-]?\d+([.,]\d+)?", name)]
+    counted = [float(name.replace(",", ".")) for name in numbers]
+    if 2 * len(numbers) < frame.width or counted == sorted(counted):
         return []
     return [f"the first line has the names of the columns, and {numbers[0]!r} is one of them: if it is a row, write a line with names above it"]
 
@@ -275,8 +280,8 @@ def _parquet(file: Path) -> RawTable:
         twice = next(name for name in table.column_names if table.column_names.count(name) > 1)
         raise DataSetError(f"{file}: expected a name of its own for every column, found {twice!r} more than once")
     columns = {}
-    for name in table.column_names:
-        column = table.column(name)
+    for i, name in enumerate(given_names(table.column_names)):
+        column = table.column(i)
         if pa.types.is_decimal(column.type):
             column = _decimals(column)
         elif pa.types.is_timestamp(column.type) and column.type.tz is not None:

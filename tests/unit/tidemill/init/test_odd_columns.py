@@ -76,3 +76,15 @@ def test_of_two_classes_as_frequent_none_is_called_the_rarer_one(tmp_path: Path)
     ):
         question = made(tmp_path / str(number), BANANAS.assign(y=[*pair] * 60)).written.question
         assert question.classes[1] == positive and why in question.evidence
+
+
+def test_a_label_that_is_measured_is_a_number_where_regression_is_asked_for(tmp_path: Path) -> None:
+    file = csv(tmp_path, BANANAS.assign(y=[f"{n * 7 % 50}.5 kg" for n in range(120)]))
+    question = init(InitOptions(tmp_path / "app", file, Roles("y"), kind="regression"), NOW_MS).written.question
+    assert question.labels.to_list()[:3] == [0.5, 7.5, 14.5]
+
+
+def test_classes_that_look_alike_are_told(tmp_path: Path) -> None:
+    for number, pair in enumerate((("caf\u00e9", "cafe\u0301"), ("yes", "yes\u200b"))):
+        (told,) = [one for one in made(tmp_path / str(number), BANANAS.assign(y=[*pair, "no"] * 40)).warnings if "spelled alike" in one]
+        assert str(pair[1].encode("ascii", "ignore").decode()) in told

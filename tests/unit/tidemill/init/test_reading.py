@@ -73,6 +73,8 @@ def test_arff_with_texts_quotes_and_gaps(tmp_path: Path) -> None:
 def test_sparse_arff_rows_take_their_defaults(tmp_path: Path) -> None:
     (tmp_path / "t.arff").write_text("@relation r\n@attribute a numeric\n@attribute b {x,y}\n@attribute c numeric\n@data\n{0 3, 2 ?}\n{1 y}\n")
     assert read_table(tmp_path / "t.arff").frame.rows() == [("3", "x", None), ("0", "y", "0")]
+    (tmp_path / "t.arff").write_text("@relation r\n@attribute a numeric\n@attribute b {x,y}\n@data\n{0 3}, {2.5}\n{1 y},{1}\n")
+    assert read_table(tmp_path / "t.arff").frame.rows() == [("3", "x"), ("0", "y")], "with the weights of Weka's instances"
 
 
 def test_json_lines_arrays_and_nested_objects(tmp_path: Path) -> None:
@@ -113,6 +115,7 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
         ("a.jsonl", b'{"a.b": 1, "a": {"b": 2}}\n', r"a\.jsonl:1: .*'a.b' with a point in a name and as an object's field"),
         ("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "found an old document of Excel's"),
         ("a.csv.zst", b"\x28\xb5\x2f\xfdabc", "found a file packed by zstd"),
+        ("a.csv", "a,b\n1,2\n".encode("utf-16-le"), "seems to be UTF-16 without one: save it as UTF-8"),
         ("a.csv", b"<!DOCTYPE html>\n<html>", "found HTML or XML"),
         ("a.jsonl", b'{"a": 1}\n5\n', r"a\.jsonl:2: expected a JSON object a line, found 5$"),
         ("a.json", b"[" * 100_000, "some hundred objects and arrays within each other"),
@@ -148,6 +151,16 @@ def test_zones_and_decimals_of_parquet_are_instants_and_whole_numbers(tmp_path: 
 
 
 def test_a_first_line_of_values_is_said(tmp_path: Path) -> None:
-    for first, told in (("0.126,7", 1), ("x,2024", 0), ("x,y", 0)):
+    for first, told in (("0.126,0", 1), ("5.1,setosa", 0), ("x,2024", 0), ("998,999", 0), ("x,y", 0)):
         (tmp_path / "t.csv").write_text(f"{first}\n1,2\n")
         assert len(read_table(tmp_path / "t.csv").notes) == told, first
+
+
+def test_columns_without_a_name_are_called_by_their_place(tmp_path: Path) -> None:
+    """Beside a column_0 they ended in polars' own error."""
+    (tmp_path / "t.csv").write_text(",column_0, ,column_3\n1,2,3,4\n")
+    assert read_table(tmp_path / "t.csv").frame.columns == ["column_1", "column_0", "column_3_2", "column_3"]
+    pq.write_table(pa.table({"": [1], "column_0": [2]}), tmp_path / "t.parquet")
+    (tmp_path / "t.jsonl").write_text('{"": 1, "column_0": 2}\n')
+    for name in ("t.parquet", "t.jsonl"):
+        assert read_table(tmp_path / name).frame.to_dicts() == [{"column_1": 1, "column_0": 2}]
