@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.outcomes.domain.equal_lengths import require_equal_lengths
 from tidemill.services.outcomes.domain.join import NEVER, ModelState, Outcome, OutcomeJoin
 from tidemill.services.outcomes.domain.join_batch import INVALID_LABEL, LABEL, PAIR, REQUEST, TICK, JoinBatch, ModelBatch
 from tidemill.services.outcomes.domain.request import Pair
@@ -139,8 +140,11 @@ class BulkJoin:
         requests = state.requests.get_all(row[counts])
         state.touch_all(state.requests.offsets(row[counts]))
         places, delays = own.label_place[counts], (time_ms - asked_ms)[counts].tolist()
-        labels = own.labels.of(counts).all()
-        outcomes = map(Outcome, repeat(state.policy.model), batch.all_at(places), requests, repeat(STATUSES[LABELLED]), labels, delays, repeat(0))
+        labels = own.labels.of(counts)
+        require_equal_lengths(places, requests, labels.value, delays)
+        outcomes = map(
+            Outcome, repeat(state.policy.model), batch.all_at(places), requests, repeat(STATUSES[LABELLED]), labels.all(), delays, repeat(0)
+        )
         yield from map(_Ended, places.tolist(), repeat(_LABELLED), outcomes)
 
 

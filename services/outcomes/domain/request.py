@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.outcomes.domain.equal_lengths import require_equal_lengths
+
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 
@@ -162,6 +164,7 @@ class LabelColumns(Columns):
 
     def all(self) -> Iterator[TimedLabel]:
         """Give them one after another."""
+        require_equal_lengths(self.value, self.event_time_ms, self.name)
         return map(TimedLabel, self.value.tolist(), self.event_time_ms.tolist(), self.name)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.outcomes.domain.equal_lengths import require_equal_lengths
 from tidemill.services.outcomes.domain.identity_index import IdentityIndex
 from tidemill.services.outcomes.domain.packed_rows import PackedRows
 from tidemill.services.outcomes.domain.pair_table import PairTable
@@ -127,7 +128,8 @@ class RequestTable:
         """Return requests by their numbers."""
         if not len(rows):
             return []
-        names, served, offset, time_ms, event_time_ms, score, predicted, _, _, *numbers = self._rows.take(rows)
+        names, served, offset, time_ms, event_time_ms, score, predicted, _, _, *numbers = columns = self._rows.take(rows)
+        require_equal_lengths(*columns)
         pairs = [self._pairs.find(row) for row in rows.tolist()] if self._pairs else [None] * len(rows)
         of_kind = zip(*numbers, strict=True) if numbers else [()] * len(rows)
         return list(map(Request, names, offset, time_ms, event_time_ms, score, predicted, *zip(*served, strict=True), of_kind, pairs))
