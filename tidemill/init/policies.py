@@ -6,7 +6,7 @@ import numpy as np
 
 from tidemill.init.question import ROWS_OF_A_CLASS, Question
 from tidemill.init.timeline import DAY_MS, Timeline, words
-from tidemill.shared.application.values import UNITS_MS
+from tidemill.shared.application.values import LONGEST_MS, UNITS_MS
 
 _BOOTSTRAP_SHARE = 0.4
 _MOST_BOOTSTRAP = 5_000
@@ -119,7 +119,7 @@ def policies(question: Question, times: Timeline, now_ms: int) -> Policies:
             bootstrap = max(bootstrap, enough)
             positives = _LEAST_POSITIVES
     cool_down = _nice(times.span_ms // 10)
-    max_delay_ms = _nice(max(_LEAST_DELAY_MS, int(delays.max() * 1.2) if len(delays) else 0))
+    max_delay_ms = min(LONGEST_MS, _nice(max(_LEAST_DELAY_MS, int(delays.max() * 1.2) if len(delays) else 0)))
     ended = now_ms - int(times.asked_ms[-1]) > _OLD_MS
     cool_days = max(1, cool_down // DAY_MS)
     return Policies(

@@ -38,7 +38,14 @@ class Roles:
                 raise DataSetError(f"{option}: expected another column than the label {name!r}")
         if self.label in self.excluded:
             raise DataSetError(f"--exclude: expected another column than the label {self.label!r}")
+        if self.identity is not None and self.identity == self.time:
+            raise DataSetError(f"--id: expected another column than --time {self.time!r}; leave --id out and rows are numbered")
         for name in self.entities:
+            for option, other in wanted[1:]:
+                if name == other:
+                    raise DataSetError(
+                        f"--entity: expected another column than {option} {name!r}: an entity comes again, and nothing is remembered of it"
+                    )
             if name == self.label:
                 raise DataSetError(f"--entity: expected another column than the label {name!r}: how it was before is a feature without it")
             if name in self.excluded:

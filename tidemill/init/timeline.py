@@ -144,7 +144,8 @@ def timeline(
         labelled = _delayed(asked, delay, None)
         facts.append(f"labels: {_delay_words(delay)}")
         return Timeline(order, asked, labelled, np.zeros(len(order), np.bool_), None, tuple(facts), tuple(warnings))
-    told = _times(columns[roles.label_time], formats)
+    told, far = _without_far(roles.label_time, _times(columns[roles.label_time], formats), now_ms)
+    warnings += far
     unknown = told.is_null().to_numpy()[order]
     labelled = np.where(unknown, asked, told.fill_null(0).to_numpy().astype(np.int64)[order])
     has = known[order]
@@ -157,6 +158,18 @@ def timeline(
         )
     facts.append(f"labels: {roles.label_time}")
     return Timeline(order, asked, np.maximum(labelled, asked), unknown, None, tuple(facts), tuple(warnings))
+
+
+def _without_far(name: str, told: pl.Series, now_ms: int) -> tuple[pl.Series, list[str]]:
+    """Return when labels became known, without times such as the year 9999, which many write for what is not known yet; and a warning of them."""
+    far = (told > now_ms + _FARTHEST_MS).fill_null(False)
+    if not bool(far.any()):
+        return told, []
+    row = int(far.arg_true()[0])
+    what = f"found {instant_text(int(told[row]))} in row {row + 1} ({int(far.sum()):,} such rows)"
+    if int(far.sum()) + told.null_count() == len(told):
+        raise DataSetError(f"column {name!r}: expected times before the end of next year, when labels became known, {what}; name another column")
+    return told.set(far, None), [f"--label-time {name!r}: expected times before the end of next year, {what}: those labels are not known yet"]
 
 
 def _by_row(count: int, known: NDArray[np.bool_], delay: LabelDelay | None, now_ms: int, first_ms: int | None) -> Timeline:

@@ -10,7 +10,9 @@ import pytest
 from tests.unit.tidemill.init.tables import NOW_MS, csv, river_table
 from tidemill.init.init import InitOptions, InitResult, init
 from tidemill.init.roles import Roles
+from tidemill.init.timeline import LabelDelay
 from tidemill.replay.dataset_files import FileOptions, read_folder
+from tidemill.replay.file_rows import DataSetError
 from tidemill.shared.application.planning import load_plan
 
 BANANAS = river_table("Bananas", "y", 120).rename(columns={"1": "width", "2": "height"})
@@ -88,3 +90,31 @@ def test_classes_that_look_alike_are_told(tmp_path: Path) -> None:
     for number, pair in enumerate((("caf\u00e9", "cafe\u0301"), ("yes", "yes\u200b"))):
         (told,) = [one for one in made(tmp_path / str(number), BANANAS.assign(y=[*pair, "no"] * 40)).warnings if "spelled alike" in one]
         assert str(pair[1].encode("ascii", "ignore").decode()) in told
+
+
+def test_labels_that_become_known_in_the_year_9999_are_not_known_yet(tmp_path: Path) -> None:
+    """Their delay of eighty centuries made an application that `check` refused, as a delay of a century did."""
+    asked = pd.date_range("2025-03-01", periods=120, freq="h")
+    known = [str(at + pd.Timedelta(hours=2)) if n % 4 else "9999-12-31 00:00:00" for n, at in enumerate(asked)]
+    result = made(tmp_path / "a", BANANAS.assign(at=asked, known=known), time="at", label_time="known")
+    assert result.written.question.known == 90 and any("9999-12-31T00:00:00.000Z in row 1 (30 such rows)" in one for one in result.warnings)
+    load_plan(tmp_path / "a" / "app")
+    with pytest.raises(DataSetError, match=r"'known': expected times before the end of next year, .*\(120 such rows\)"):
+        made(tmp_path / "b", BANANAS.assign(at=asked, known="9999-12-31"), time="at", label_time="known")
+    file = csv(tmp_path, BANANAS)
+    init(InitOptions(tmp_path / "app", file, Roles("y"), delay=LabelDelay.parse("36525d")), NOW_MS)
+    load_plan(tmp_path / "app")
+
+
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        ({"identity": "at", "time": "at"}, "--id: expected another column than --time 'at'"),
+        ({"entities": ("at",), "time": "at"}, "--entity: expected another column than --time 'at'"),
+        ({"entities": ("k",), "identity": "k"}, "--entity: expected another column than --id 'k'"),
+    ],
+)
+def test_a_column_has_one_role(tmp_path: Path, roles: dict[str, object], expected: str) -> None:
+    """One that was id and time ended in polars' own error, and an entity that was one of them was passed over."""
+    with pytest.raises(DataSetError, match=expected):
+        made(tmp_path, BANANAS.assign(at=[1_711_756_800 + n for n in range(120)], k=range(120)), **roles)
