@@ -45,8 +45,8 @@ class _Declaration:
         elif isinstance(declared, dict):
             kind = declared["type"]
             if isinstance(kind, (dict, list)):
-                self.type(kind, namespace, field)
-            elif kind in _NAMED:
+                _refuse(field, f"expected the name of a type as its type, found {json.dumps(kind)[:80]} within one more", "write the inner one alone")
+            if kind in _NAMED:
                 self._new_named(declared, namespace, field)
             elif kind in _UNNAMED:
                 self.type(declared["items" if kind == "array" else "values"], namespace, f"{field}[]")

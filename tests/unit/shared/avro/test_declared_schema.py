@@ -108,6 +108,7 @@ def test_a_default_is_taken_where_fastavro_writes_its_value(kind: Any) -> None:
         (field(decimal(3, 2), default="\u0004\u0000"), "field x: expected a default.*at most 3 digits"),
         (field(decimal(4, 2, FIXED), default="a"), "field x: expected a default.*2 bytes, not 1"),
         (field(["int", {"type": "int", "logicalType": "date"}]), "field x: expected each type once in a union, found int twice"),
+        (field({"type": {"type": "int"}}), 'field x: expected the name of a type as its type, found {"type": "int"} within one more; write'),
         (field(["null", "null"]), "field x: expected each type once in a union, found null twice"),
         (field([{"type": "array", "items": "int"}, {"type": "array", "items": "long"}]), "found array twice"),
         (field({"type": "array", "items": {**INNER, "fields": [{"name": "b", "type": {**FIXED, "size": 0}}]}}), r"field x\[\]\.b: "),
