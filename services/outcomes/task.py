@@ -205,35 +205,35 @@ class OutcomesTask(MergingTask):
     def _emissions(self, outcomes: Sequence[Outcome]) -> list[Emission]:
         if not outcomes:
             return []
-        requests = [outcome.request for outcome in outcomes]
+        models, places, requests, statuses, truths, delays, revisions = zip(*outcomes, strict=True)
+        when, partitions, offsets = zip(*places, strict=True)
+        names, asked_offsets, asked, happened, scores, predicted, versions, sequences, variants, *_ = zip(*requests, strict=True)
         times = pa.timestamp("ms")
         batch = pa.RecordBatch.from_pydict(
             {
-                "request_id": pa.array([request.request_id for request in requests], pa.string()),
-                "model": pa.array([outcome.model for outcome in outcomes], pa.string()),
-                "journal_partition": pa.array([outcome.at.partition for outcome in outcomes], pa.int32()),
-                "journal_offset": pa.array([outcome.at.offset for outcome in outcomes], pa.int64()),
-                "journal_time": pa.array([outcome.at.time_ms for outcome in outcomes], pa.int64()).cast(times),
-                "request_journal_offset": pa.array([request.offset for request in requests], pa.int64()),
-                "request_journal_time": pa.array([request.time_ms for request in requests], pa.int64()).cast(times),
-                "event_time": pa.array([request.event_time_ms for request in requests], pa.int64()).cast(times),
-                "score": pa.array([request.score for request in requests], pa.float64(), from_pandas=False),
-                "predicted": pa.array([request.predicted for request in requests], pa.int32()),
-                "model_version": pa.array([request.model_version for request in requests], pa.string()),
-                "deployment_sequence": pa.array([request.deployment_sequence for request in requests], pa.int64()),
-                "variant": pa.array([request.variant for request in requests], pa.string()),
-                "status": pa.array([outcome.status for outcome in outcomes], pa.string()),
+                "request_id": pa.array(names, pa.string()),
+                "model": pa.array(models, pa.string()),
+                "journal_partition": pa.array(partitions, pa.int32()),
+                "journal_offset": pa.array(offsets, pa.int64()),
+                "journal_time": pa.array(when, pa.int64()).cast(times),
+                "request_journal_offset": pa.array(asked_offsets, pa.int64()),
+                "request_journal_time": pa.array(asked, pa.int64()).cast(times),
+                "event_time": pa.array(happened, pa.int64()).cast(times),
+                "score": pa.array(scores, pa.float64(), from_pandas=False),
+                "predicted": pa.array(predicted, pa.int32()),
+                "model_version": pa.array(versions, pa.string()),
+                "deployment_sequence": pa.array(sequences, pa.int64()),
+                "variant": pa.array(variants, pa.string()),
+                "status": pa.array(statuses, pa.string()),
                 "label": self._served.labels(outcomes),
-                "label_event_time": pa.array([outcome.label.event_time_ms if outcome.label else None for outcome in outcomes], pa.int64()).cast(
-                    times
-                ),
-                "delay_ms": pa.array([outcome.delay_ms for outcome in outcomes], pa.int64()),
-                "revision": pa.array([outcome.revision for outcome in outcomes], pa.int32()),
+                "label_event_time": pa.array([label.event_time_ms if label else None for label in truths], pa.int64()).cast(times),
+                "delay_ms": pa.array(delays, pa.int64()),
+                "revision": pa.array(revisions, pa.int32()),
                 **self._served.outcome_columns(outcomes),
                 **self._pairs.outcome_columns(outcomes),
             }
         )
-        keys: list[bytes | None] = [request.request_id.encode() for request in requests]
+        keys: list[bytes | None] = [name.encode() for name in names]
         conformed = self._outcomes.conform(batch)
         return [Emission(self._plan.topics.outcomes, self._partition, keys, self._outcomes.encode(conformed), columns=conformed)]
 
