@@ -33,7 +33,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes", "ingestion")
-_FOLD_VERSION = "drift-35"
+_FOLD_VERSION = "drift-36"
 # Of each so many bytes of the last snapshot: one of a day's labels takes seconds to write, and a stage that writes nothing else falls behind.
 _SNAPSHOT_ROWS, _SNAPSHOT_BYTES = 50_000, 400_000
 _MERGE_KEY = b"merge"

@@ -76,20 +76,19 @@ class AnswerShifts:
 
     def close(self, at: Coordinates, version: str, day: int, conditions: Conditions, unharmed: Unharmed) -> list[Finding]:
         """End a day: hold the window that ends with it against what came before, if that is enough."""
-        name, known = self.column.name, len(self.fold.null[self.column.name])
-        self.shift = None
+        name, self.shift = self.column.name, None
         if not self.fold.close_day(day).rows:
             return []
         self.days += 1
-        fresh = self.fold.null[name][known:]
-        if self.days < _LEAST_DAYS or not fresh:
+        measured = self.fold.measured.get(name)
+        if self.days < _LEAST_DAYS or measured is None:
             return []
         shifts = shifts_of(self.fold.history, self.fold.window)
         self.shift = shifts[name]
         self.tests.null = NullShifts.of({name: self.null})
         findings = self.tests.look(at, version, conditions, shifts, importance={}, unharmed=unharmed, tested=True)
         if self.tests.severities.get(name, 0.0) <= 1:
-            self.null = [*self.null, *fresh][-WINDOWS_KEPT:]
+            self.null = [*self.null, measured][-WINDOWS_KEPT:]
         return findings
 
     def figures(self) -> dict[str, float]:

@@ -96,6 +96,8 @@ class FeatureFold:
     ----------
     window
         Summaries of the window that ends with the last day that is over, if it had rows; not part of the state.
+    measured
+        Distances of that window by column, where it had rows enough; not part of the state.
     """
 
     columns: Sequence[FeatureColumn]
@@ -108,6 +110,7 @@ class FeatureFold:
     lags: Sketch = field(default_factory=Sketch.empty)
     hours: list[int] = field(default_factory=lambda: [0] * HOURS)
     window: dict[str, Summary] = field(default_factory=dict)
+    measured: dict[str, list[float]] = field(default_factory=dict)
     _lags: list[NDArray[np.float64]] = field(default_factory=list)
     _waiting: list[pa.RecordBatch] = field(default_factory=list)
     _rows: int = 0
@@ -182,7 +185,7 @@ class FeatureFold:
         """End a day: its rows go into the window, and days that the window needs no more into the history."""
         self.settle()
         closed = Day(day, self.rows, self.today, self.lags, self.hours)
-        self.window, self.hours = {}, [0] * HOURS
+        self.window, self.measured, self.hours = {}, {}, [0] * HOURS
         if not self.rows:
             return closed
         judged = {name: one for name, one in closed.summaries.items() if one.rows >= _LEAST_ROWS}
@@ -195,7 +198,8 @@ class FeatureFold:
         if self.has_window(day):
             for name, shift in shifts_of(self.history, self.window).items():
                 if shift.rows >= _LEAST_ROWS:
-                    _keep(self.null[name], [getattr(shift, statistic) for statistic in STATISTICS])
+                    self.measured[name] = [getattr(shift, statistic) for statistic in STATISTICS]
+                    _keep(self.null[name], self.measured[name])
         self.rows, self.lags = 0, Sketch.empty()
         self.today = {column.name: column.empty() for column in self.columns}
         return closed

@@ -77,6 +77,12 @@ def test_a_change_of_the_answers_warns_within_the_window_and_weather_does_not(na
     assert "what champion v1 answered before" in findings[0][1].detail
 
 
+def test_a_champion_that_has_answered_for_longer_than_windows_are_kept_is_tested_on() -> None:
+    """Ninety windows are kept: when there were as many, none was taken for a new one any more."""
+    findings = course(KINDS["binary"], 0, 130, end=137)
+    assert [one.subject for _, one in findings] == ["scores"] and 130 <= findings[0][0]
+
+
 def test_distances_are_those_of_the_rows() -> None:
     """Of three classes: every answer of the window against every one before it, by NumPy and SciPy."""
     generator = np.random.default_rng(3)
