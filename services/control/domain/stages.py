@@ -47,10 +47,10 @@ class StageWatch:
 
     A refit of an admitted recipe is promoted without that evidence, once it has baked and its loss so far is not larger than the champion's by more
     than the margin, nor by more than a standard error: what a refit of few rows, or of the days before a change, loses by chance is seen there. One
-    that has looked worse than that once has to look no worse at all from then on: it is looked at after every block, and one of many looks at a worse
-    one is within a standard error by chance. Which challenger is a refit is not in its trial: where refits bake as canaries, one that began as a
-    canary is asked for as a refit first, and the worker, which has the recipes, obeys or refuses. Refused, it is a new recipe and has to show that it
-    is no worse; until the answer is there it may go back, and nothing is spent on its evidence.
+    that has looked worse than that once is held to what a new recipe is held to: it is looked at after every block, and the first lucky one says
+    nothing. Which challenger is a refit is not in its trial: where refits bake as canaries, one that began as a canary is asked for as a refit first,
+    and the worker, which has the recipes, obeys or refuses. Refused, it is a new recipe and has to show that it is no worse; until the answer is
+    there it may go back, and nothing is spent on its evidence.
 
     A decision is made once for each stage of a challenger, that question aside; whether the challenger still is one is the worker's to say.
     """
@@ -154,13 +154,12 @@ class StageWatch:
         baked = stage is None or (record["block_end"] - trial.stage_begins_ms >= stage.duration and trial.stage_labels >= stage.labels)
         after = _after(stages, trial)
         if _may_be_refit(stages, trial):
-            if baked and not trial.asked_as_refit:
-                allowed = _of_a_refit(policy, trial, figures)
-                if _looks_no_worse(policy, figures, allowed):
-                    asked = self._said(trial, record, PROMOTE_REFIT, f"a refit that has baked: {losses_of(figures)}", figures)
-                    trial.decided, trial.asked_as_refit = False, asked["decision_id"]
-                    return [asked]
-                trial.has_looked_worse |= figures.get("loss_difference", 0.0) > allowed
+            allowed = _of_a_refit(policy, trial, figures)
+            if baked and not trial.asked_as_refit and _looks_no_worse(policy, figures, allowed):
+                asked = self._said(trial, record, PROMOTE_REFIT, f"a refit that has baked: {losses_of(figures)}", figures)
+                trial.decided, trial.asked_as_refit = False, asked["decision_id"]
+                return [asked]
+            trial.has_looked_worse = baked and not trial.asked_as_refit and figures.get("loss_difference", 0.0) > allowed
         elif after != "promote":
             if baked and _looks_no_worse(policy, figures, margin_of(policy.margin, policy.kind, figures)):
                 words = f"baked for {days_of(record['block_end'] - trial.stage_begins_ms)} and {trial.stage_labels:,} labels: {losses_of(figures)}"
@@ -214,8 +213,8 @@ def _after(stages: Stages, trial: TrialState) -> str:
 
 
 def _may_be_refit(stages: Stages, trial: TrialState) -> bool:
-    """Whether its recipe may have been judged: it began as a canary where refits do, and the worker has not said that it is a new one."""
-    return stages.refits != "direct" and trial.began_in == "canary" and not trial.is_new_recipe
+    """Whether it may serve as a refit: it began as a canary where refits do, has not looked worse, and is no new recipe by the worker's word."""
+    return stages.refits != "direct" and trial.began_in == "canary" and not trial.is_new_recipe and not trial.has_looked_worse
 
 
 def _looks_no_worse(policy: StagePolicy, figures: Mapping[str, float], allowed: float) -> bool:
@@ -227,10 +226,7 @@ def _of_a_refit(policy: StagePolicy, trial: TrialState, figures: Mapping[str, fl
     """Return by how much a refit's loss may be larger than the champion's when it has baked: a standard error over blocks, and never the margin.
 
     Newer rows help, as a rule. Where days differ much, a few of them say nothing against that; where they do not, a difference is the refit's own.
-    Once a look has said something against it, nothing is allowed any more.
     """
-    if trial.has_looked_worse:
-        return 0.0
     margin, differences = margin_of(policy.margin, policy.kind, figures), [block.difference for block in trial.blocks]
     return margin if len(differences) < _LEAST_SPREAD else min(margin, float(np.std(differences, ddof=1)) / len(differences) ** 0.5)
 

@@ -163,7 +163,7 @@ def test_tests_that_come_by_themselves_draw_on_the_account_of_trials_and_those_o
 
 def test_a_refit_that_has_baked_is_promoted_without_a_test() -> None:
     refits = Stages(shadow=ShadowStage(), canary=CanaryStage(), ab=ABStage(), refits="canary")
-    said = play(watch(refits), (record | {"stage": "canary"} for record in losses(0.0, 11, 0.002)))
+    said = play(watch(refits), (record | {"stage": "canary"} for record in losses(-0.002, 11, 0.002)))
     assert said["action"] == "promote_refit" and "a refit that has baked" in said["reason"]
 
 
