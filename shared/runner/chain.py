@@ -218,7 +218,7 @@ class Chain:
                         expected = f"{place.topic}:{place.partition}: expected the log to end at {self._ends[place]}"
                         raise TransientError(f"{expected}, it ends at {end}: another process has taken the task over since it was restored here")
                     chain[stage].reading[place] = self._ends[place] = end
-                self._links[stage].verdicts.drained(partition)
+                self._links[stage].verdicts.drained(partition, self._links[stage].topics.inner(partition))
 
     def _first_inputs(self) -> Iterator[tuple[int, int, Records]]:
         """Give all tasks what they read first, by one reading of the log for all of them."""

@@ -24,6 +24,11 @@ class Span:
     begins: Mapping[str, int]
     ends: Mapping[str, int]
 
+    @property
+    def most(self) -> dict[str, int]:
+        """How many records at most came from each input: offsets have gaps."""
+        return {name: min(self.records, end - self.begins[name] + 1) for name, end in self.ends.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Crash:
@@ -37,8 +42,8 @@ class Crash:
         Committed positions of the task, by ``topic:partition``.
     count
         Crashes at this place or on records of the same span, or since the search began.
-    records, begins
-        Input records of the step that crashed last: how many, and the first offset per input, by ``topic:partition``.
+    records, begins, most
+        Input records of the step that crashed last: how many, and per input, by ``topic:partition``, the first offset and the number at most.
     ends
         Last offset under suspicion per input, by ``topic:partition``; `EVERYTHING` when the search goes on to the end of the inputs.
     native
@@ -84,6 +89,7 @@ class Crash:
     trial: int = -1
     tries: int = 0
     begins: Mapping[str, int] = field(default_factory=dict)
+    most: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def restoring(self) -> bool:
@@ -168,7 +174,7 @@ class CrashLog:
         crash = replace(again, place=here, count=again.count + 1) if again is not None else Crash(partition, here, 1, step.records, step.ends, error)
         keep = again is not None and again.searching
         ends = {**step.ends, **again.ends} if keep and again is not None else step.ends
-        self.put(replace(crash, records=step.records, begins=step.begins, ends=ends, error=error, native=native))
+        self.put(replace(crash, records=step.records, begins=step.begins, most=step.most, ends=ends, error=error, native=native))
         return self._crashes[partition]
 
     def put(self, crash: Crash, narrowed: bool = False) -> None:

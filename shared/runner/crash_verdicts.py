@@ -3,11 +3,11 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 
-from tidemill.shared.log.records import Records
+from tidemill.shared.log.records import Records, TopicPartition
 from tidemill.shared.runner.crash_log import EVERYTHING, RESTORING, Crash, CrashLog, Span, as_text, ends_of, span_of
 from tidemill.shared.runner.culprit_walk import Culprits, HeldBack, Unclear
 from tidemill.shared.runner.forked_walk import SHARE
@@ -154,10 +154,10 @@ class CrashVerdicts:
         if crash is not None and crash.searching and EVERYTHING not in crash.ends:
             self._crashes.put(replace(crash, ends={EVERYTHING: 0}))
 
-    def drained(self, partition: int) -> None:
-        """Learn that a task has read its inputs to their end: the search is over once as many came as crashed."""
+    def drained(self, partition: int, inner: Iterable[TopicPartition]) -> None:
+        """Learn that a task has read these inputs to their end: the search is over once as many came of each as crashed."""
         crash = self._crashes.of(partition)
-        if crash is not None and crash.searching and self._sizes.has_drained(crash):
+        if crash is not None and crash.searching and self._sizes.has_drained(crash, {f"{topic}:{number}" for topic, number in inner}):
             self._over(partition)
 
     def take_up(self, running: RunningTask) -> None:

@@ -1,6 +1,6 @@
 """How large the steps of a search for a culprit are, and when it has got past the records under suspicion."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from tidemill.shared.log.records import Records
@@ -14,6 +14,8 @@ class StepSizes:
     def __init__(self) -> None:
         self._sizes: dict[int, tuple[int, int]] = {}
         self._given: dict[int, int] = {}
+        # By input: records, each counted once however often it was given, and the newest offset.
+        self._new: dict[int, dict[str, tuple[int, int]]] = {}
         self._reached: dict[int, dict[str, int]] = {}
 
     def of(self, crash: Crash) -> int:
@@ -52,9 +54,20 @@ class StepSizes:
         reached = self._reached.get(crash.partition, {})
         return EVERYTHING not in crash.ends and all(reached.get(name, -1) >= end for name, end in crash.ends.items())
 
-    def has_drained(self, crash: Crash) -> bool:
-        """Whether a task that has read its inputs to their end was given as many records as the step that crashed had."""
-        return EVERYTHING in crash.ends and self._given.get(crash.partition, 0) >= crash.records
+    def has_drained(self, crash: Crash, inner: Collection[str]) -> bool:
+        """Whether a task that has read its inputs to their end was given as many records of each as the step that crashed had.
+
+        Records of one input say nothing of another's: a stage that follows others is told of their progress without end, while the records it fell
+        over wait for the next ones from Kafka.
+
+        Parameters
+        ----------
+        inner
+            Inputs that count, by ``topic:partition``.
+        """
+        counted = self._new.get(crash.partition, {})
+        enough = all(counted.get(name, (0, -1))[0] >= count for name, count in crash.most.items() if name in inner)
+        return EVERYTHING in crash.ends and enough
 
     def count_step(self, crash: Crash, inputs: Sequence[Records]) -> None:
         """Count a step of a search that went well."""
@@ -62,6 +75,13 @@ class StepSizes:
         size, steps = self._sizes.get(partition, (crash.limit, 0))
         steps += any(map(len, inputs))
         self._given[partition] = self._given.get(partition, 0) + sum(map(len, inputs))
+        counted = self._new.setdefault(partition, {})
+        for records in inputs:
+            name = f"{records.topic}:{records.partition}"
+            count, newest = counted.get(name, (0, -1))
+            fresh = int((records.offsets > newest).sum())
+            if fresh:
+                counted[name] = count + fresh, int(records.offsets[-1])
         # Beyond the step that crashed there is nothing known: what is left is taken in growing steps.
         grows = steps > SHARE and self._given[partition] >= crash.steady and not crash.in_child
         self._sizes[partition] = (size * 2, steps) if grows else (size, steps)
@@ -72,5 +92,5 @@ class StepSizes:
 
     def forget(self, partition: int) -> None:
         """Forget all of a task."""
-        for known in (self._sizes, self._given, self._reached):
+        for known in (self._sizes, self._given, self._new, self._reached):
             known.pop(partition, None)

@@ -7,7 +7,7 @@ import pytest
 from tests.property.runner_tasks import records_of
 from tests.unit.shared.runner.runners import INPUT
 from tidemill.shared.log.records import Records
-from tidemill.shared.runner.crash_log import EVERYTHING, Crash
+from tidemill.shared.runner.crash_log import EVERYTHING, Crash, span_of
 from tidemill.shared.runner.forked_walk import SHARE
 from tidemill.shared.runner.step_sizes import StepSizes
 
@@ -80,11 +80,22 @@ def test_what_is_under_suspicion_is_passed_with_its_last_record(last: int, passe
     assert not sizes.has_passed(crash())
 
 
-def test_a_search_of_everything_ends_once_as_many_records_came_as_crashed() -> None:
-    sizes, everything = StepSizes(), crash(ends={EVERYTHING: 0}, records=3)
-    sizes.count_step(everything, step(0, 2))
-    assert not sizes.has_drained(everything) and not sizes.has_passed(everything)
+def test_a_search_of_everything_ends_once_as_many_of_each_input_came_as_crashed() -> None:
+    sizes, told = StepSizes(), "told:0"
+    everything = crash(ends={EVERYTHING: 0}, records=4, most={PLACE: 3, told: 1, "broadcast:0": 1})
+    for offset in range(9):
+        sizes.count_step(everything, [records_of("told", 0, [(offset, None, b"v")])])
+    assert not sizes.has_drained(everything, {PLACE, told}), "records of one input say nothing of another's"
+    for _ in range(2):
+        sizes.count_step(everything, step(0, 2))
+    assert not sizes.has_drained(everything, {PLACE, told}) and not sizes.has_passed(everything), "each counts once"
     sizes.count_step(everything, step(2, 1))
-    assert sizes.has_drained(everything) and not sizes.has_drained(crash(records=3))
+    assert sizes.has_drained(everything, {PLACE, told}) and not sizes.has_drained(crash(most=everything.most), {PLACE, told})
+    assert not sizes.has_drained(everything, {PLACE, told, "broadcast:0"})
     sizes.forget(0)
-    assert not sizes.has_drained(everything)
+    assert not sizes.has_drained(everything, {PLACE, told})
+
+
+def test_a_step_has_at_most_as_many_records_of_an_input_as_its_offsets_leave_room_for() -> None:
+    runs = [records_of("t", 0, [(5, None, b"v"), (8, None, b"v")]), records_of("u", 1, [(7, None, b"v")])]
+    assert span_of(runs).most == {"t:0": 3, "u:1": 1}
