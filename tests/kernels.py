@@ -108,8 +108,8 @@ def known_requests() -> None:
     known.give_back(np.full(1, -1))
     table, ids, one = np.zeros((8, 5), np.int64), np.ones((1, 2), np.int64), np.zeros(1, np.int64)
     request_keys._put(table, ids, one, one, np.zeros((1, 1), np.int64))
-    request_keys._move(table, np.zeros((16, 5), np.int64), 0)
-    request_keys._look_up(table, ids, one, one, 1, np.zeros((1, 1), np.int64))
+    request_keys._move(table, 0, 8, np.zeros((16, 5), np.int64), 0)
+    request_keys._look_up(table, table, ids, one, one, 1, np.zeros((1, 1), np.int64))
 
 
 def clients() -> None:

@@ -21,6 +21,8 @@ JoinKey = tuple[str, str, int]
 """Joins of the same stream, column and reach share a table."""
 _HEAD = 4
 _FIRST_ROOM = 1_024
+# Slots of the table that is left behind which are looked at for each request that comes: it is empty before the next one is full.
+_SHARE = 16
 
 
 @inner
@@ -32,6 +34,11 @@ def _find(table, one, two):  # pragma: no cover
     return i
 
 
+@inner
+def _is_empty(table, i):  # pragma: no cover
+    return table[i, 0] == 0 and table[i, 1] == 0
+
+
 @entry
 def _put(table, ids, times, offsets, slots):  # pragma: no cover
     """Add requests; returns how many were new."""
@@ -40,7 +47,7 @@ def _put(table, ids, times, offsets, slots):  # pragma: no cover
         if ids[k, 0] == 0 and ids[k, 1] == 0:
             continue
         i = _find(table, ids[k, 0], ids[k, 1])
-        new += table[i, 0] == 0 and table[i, 1] == 0
+        new += _is_empty(table, i)
         table[i, 0], table[i, 1], table[i, 2], table[i, 3] = ids[k, 0], ids[k, 1], times[k], offsets[k]
         for e in range(slots.shape[1]):
             table[i, 4 + e] = slots[k, e]
@@ -48,31 +55,38 @@ def _put(table, ids, times, offsets, slots):  # pragma: no cover
 
 
 @entry
-def _move(old, new, oldest):  # pragma: no cover
-    kept = 0
-    for i in range(old.shape[0]):
-        if (old[i, 0] != 0 or old[i, 1] != 0) and old[i, 2] >= oldest:
-            j = _find(new, old[i, 0], old[i, 1])
-            for e in range(old.shape[1]):
-                new[j, e] = old[i, e]
-            kept += 1
-    return kept
+def _move(left, begin, end, table, oldest):  # pragma: no cover
+    """Copy what may still be asked for, and has not come again since, in some slots of the table that is left behind; returns how many."""
+    moved = 0
+    for j in range(begin, end):
+        if not _is_empty(left, j) and left[j, 2] >= oldest:
+            i = _find(table, left[j, 0], left[j, 1])
+            if _is_empty(table, i):
+                moved += 1
+                for e in range(left.shape[1]):
+                    table[i, e] = left[j, e]
+    return moved
 
 
 @entry
-def _look_up(table, ids, times, offsets, within, slots):  # pragma: no cover
+def _look_up(table, left, ids, times, offsets, within, slots):  # pragma: no cover
     for k in range(ids.shape[0]):
-        i = _find(table, ids[k, 0], ids[k, 1])
-        known = (table[i, 0] != 0 or table[i, 1] != 0) and times[k] - table[i, 2] <= within and table[i, 3] < offsets[k]
+        here = table
+        i = _find(here, ids[k, 0], ids[k, 1])
+        if _is_empty(here, i):
+            here = left
+            i = _find(here, ids[k, 0], ids[k, 1])
+        known = not _is_empty(here, i) and times[k] - here[i, 2] <= within and here[i, 3] < offsets[k]
         for e in range(slots.shape[1]):
-            slots[k, e] = table[i, 4 + e] if known else -1
+            slots[k, e] = here[i, 4 + e] if known else -1
 
 
 class RequestKeys:
     """Entities of the requests of one stream, by request id, for as long as the join says.
 
-    The table lies in an unnamed file mapped into memory, so what is not in use leaves memory when that is short. Ids are known by 128 bits. Pure in
-    effect and replay-safe: what is found depends on the journal alone. A request that stands behind its label in the journal is not found.
+    A large table lies in an unnamed file mapped into memory, so what is not in use leaves memory when that is short. One that is half full is left
+    behind for another little by little, a few slots with each request that comes. Ids are known by 128 bits. Pure in effect and replay-safe: what is
+    found depends on the journal alone. A request that stands behind its label in the journal is not found.
 
     Parameters
     ----------
@@ -89,6 +103,8 @@ class RequestKeys:
         self.name = f"{join.stream}.{join.request_column}.{join.within_ms}"
         self._table = self._mapped(_FIRST_ROOM)
         self._used = 0
+        self._left = self._none = self._mapped(1)
+        self._moved = 0
         self._unwritten: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], list[pa.Array]]] = []
         self._chunks: OrderedDict[str, int] = OrderedDict()
 
@@ -106,14 +122,30 @@ class RequestKeys:
         self, ids: NDArray[np.int64], times_ms: NDArray[np.int64], offsets: NDArray[np.int64], names: Sequence[pa.Array], oldest_ms: int
     ) -> None:
         slots = np.column_stack([index.slots(column) for (index, _), column in zip(self.kinds.values(), names, strict=True)])
-        if 2 * (self._used + len(ids)) > len(self._table):
-            room = len(self._table)
-            while 4 * (self._used + len(ids)) > room:
-                room *= 2
-            fresh = self._mapped(room)
-            self._used = _move(self._table, fresh, oldest_ms)
-            self._table = fresh
+        self._make_room(len(ids), oldest_ms)
         self._used += _put(self._table, ids, times_ms, offsets, slots)
+
+    def _make_room(self, count: int, oldest_ms: int) -> None:
+        self._move(_SHARE * count, oldest_ms)
+        if 2 * (self._used + count) <= len(self._table):
+            return
+        self._move(len(self._left), oldest_ms)
+        room = len(self._table)
+        while 4 * (self._used + count) > room:
+            room *= 2
+        self._left, self._moved = self._table, 0
+        self._table, self._used = self._mapped(room), 0
+        self._move(_SHARE * count, oldest_ms)
+
+    def _move(self, slots: int, oldest_ms: int) -> None:
+        """Look at so many slots more of the table that is left behind; once all have been it goes."""
+        if self._left is self._none:
+            return
+        end = min(len(self._left), self._moved + slots)
+        self._used += _move(self._left, self._moved, end, self._table, oldest_ms)
+        self._moved = end
+        if end == len(self._left):
+            self._left = self._none
 
     def find(self, ids: pa.Array, times_ms: NDArray[np.int64], offsets: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
         """Return the slots of the requests with these ids, by kind of entity.
@@ -121,7 +153,7 @@ class RequestKeys:
         -1 for what is not known at that place of the journal: not yet, not any more, or never.
         """
         slots = np.empty((len(ids), len(self.kinds)), np.int64)
-        _look_up(self._table, identity_words(ids), times_ms, offsets, self.join.within_ms, slots)
+        _look_up(self._table, self._left, identity_words(ids), times_ms, offsets, self.join.within_ms, slots)
         return {kind: np.ascontiguousarray(slots[:, e]) for e, kind in enumerate(self.kinds)}
 
     @property

@@ -15,6 +15,9 @@ from tidemill.shared.mapped_memory import mapped_words
 
 _FIRST_ROOM = 1_024
 _CHUNK = 2_048
+# Slots of the table that is left behind which are looked at for each id that is added: it is empty before the next one is full.
+_SHARE = 16
+_NONE_LEFT: NDArray[np.int64] = np.zeros((1, 4), np.int64)
 _EMPTY, _UNSETTLED, _SETTLED = 0, 1, 2
 _NEVER = np.iinfo(np.int64).min
 
@@ -29,22 +32,33 @@ def _find(table, one, two):  # pragma: no cover
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _claim(table, ids, earliest, latest, within, slots):  # pragma: no cover
-    """Claim a slot for each id that is new, -1 for copies; returns how many were claimed of empty slots, and the first row that is in doubt."""
-    new = 0
+def _bring(table, i, left, one, two):  # pragma: no cover
+    """Copy an id from the table that is left behind to an empty slot, if it is there."""
+    j = _find(left, one, two)
+    if left[j, 3] != _EMPTY:
+        for e in range(4):
+            table[i, e] = left[j, e]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _claim(table, left, ids, earliest, latest, within, slots):  # pragma: no cover
+    """Claim a slot for each id that is new, -1 for copies; returns how many empty slots were taken, and the first row that is in doubt."""
+    taken = 0
     for k in range(ids.shape[0]):
         i = _find(table, ids[k, 0], ids[k, 1])
         if table[i, 3] == _EMPTY:
+            taken += 1
+            _bring(table, i, left, ids[k, 0], ids[k, 1])
+        if table[i, 3] == _EMPTY:
             table[i, 0], table[i, 1], table[i, 2] = ids[k, 0], ids[k, 1], _NEVER
-            new += 1
         elif table[i, 3] == _UNSETTLED or (table[i, 2] != _NEVER and latest[k] - table[i, 2] <= within):
             slots[k] = -1
             continue
         elif table[i, 2] != _NEVER and earliest[k] - table[i, 2] <= within:
-            return new, k
+            return taken, k
         table[i, 3] = _UNSETTLED
         slots[k] = i
-    return new, ids.shape[0]
+    return taken, ids.shape[0]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -61,29 +75,33 @@ def _settle(table, slots, times):  # pragma: no cover
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _put(table, ids, times):  # pragma: no cover
-    """Remember ids with their newest times; returns how many were new."""
-    new = 0
+def _put(table, left, ids, times):  # pragma: no cover
+    """Remember ids with their newest times; returns how many empty slots were taken."""
+    taken = 0
     for k in range(ids.shape[0]):
         i = _find(table, ids[k, 0], ids[k, 1])
         if table[i, 3] == _EMPTY:
+            taken += 1
+            _bring(table, i, left, ids[k, 0], ids[k, 1])
+        if table[i, 3] == _EMPTY:
             table[i, 0], table[i, 1], table[i, 2], table[i, 3] = ids[k, 0], ids[k, 1], times[k], _SETTLED
-            new += 1
         elif times[k] > table[i, 2]:
             table[i, 2] = times[k]
-    return new
+    return taken
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _move(old, new, oldest):  # pragma: no cover
-    kept = 0
-    for i in range(old.shape[0]):
-        if old[i, 3] != _EMPTY and old[i, 2] >= oldest:
-            j = _find(new, old[i, 0], old[i, 1])
-            for e in range(4):
-                new[j, e] = old[i, e]
-            kept += 1
-    return kept
+def _move(left, begin, end, table, oldest):  # pragma: no cover
+    """Copy what may still be asked for in some slots of the table that is left behind; returns how many empty slots were taken."""
+    taken = 0
+    for j in range(begin, end):
+        if left[j, 3] != _EMPTY and left[j, 2] >= oldest:
+            i = _find(table, left[j, 0], left[j, 1])
+            if table[i, 3] == _EMPTY:
+                taken += 1
+                for e in range(4):
+                    table[i, e] = left[j, e]
+    return taken
 
 
 class KnownIds:
@@ -92,8 +110,9 @@ class KnownIds:
     A record is a copy if a record with its id was accepted at most `within_ms` before, both in journal time. Whatever else the table still holds
     makes no difference, so what is found depends on the journal alone, never on batching, restarts or the size of the table.
 
-    Ids are kept as 128 bits under a secret key (`identity_hashes`), 32 bytes with their journal time, in a table that is at most half full and
-    lies in a mapped file. A checkpoint holds them in chunks of at most 2,048, oldest first, which are deleted as they age.
+    Ids are kept as 128 bits under a secret key (`identity_hashes`), 32 bytes with their journal time, in a table that is at most two thirds full and
+    lies in a mapped file. One that is full is left behind for another little by little, a few slots with each id that comes: nobody waits for
+    millions to be moved. A checkpoint holds ids in chunks of at most 2,048, oldest first, which are deleted as they age.
 
     Parameters
     ----------
@@ -108,6 +127,8 @@ class KnownIds:
         self._folder = folder
         self._table = mapped_words((_FIRST_ROOM, 4), folder)
         self._used = 0
+        self._left = _NONE_LEFT
+        self._moved = 0
         self._newest_ms = 0
         self._unwritten: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         self._changed = False
@@ -136,8 +157,8 @@ class KnownIds:
         """
         self._make_room(len(ids))
         slots = np.empty(len(ids), np.int64)
-        new, certain = _claim(self._table, ids, earliest_ms, latest_ms, self.within_ms, slots)
-        self._used += new
+        taken, certain = _claim(self._table, self._left, ids, earliest_ms, latest_ms, self.within_ms, slots)
+        self._used += taken
         return slots[:certain], certain
 
     def give_back(self, slots: NDArray[np.int64]) -> None:
@@ -194,19 +215,32 @@ class KnownIds:
     def _insert(self, ids: NDArray[np.int64], times_ms: NDArray[np.int64]) -> None:
         self._newest_ms = max(self._newest_ms, int(times_ms[-1]))
         self._make_room(len(ids))
-        self._used += _put(self._table, ids, times_ms)
+        self._used += _put(self._table, self._left, ids, times_ms)
 
     def _make_room(self, count: int) -> None:
-        if 2 * (self._used + count) <= len(self._table):
+        self._move(_SHARE * count)
+        if 3 * (self._used + count) <= 2 * len(self._table):
             return
-        oldest = self._newest_ms - self.within_ms
-        live = int(((self._table[:, 3] != _EMPTY) & (self._table[:, 2] >= oldest)).sum()) + count
-        room = _FIRST_ROOM
-        while room < 4 * live:
+        self._move(len(self._left))
+        # What is in chunks that are not deleted, or in none yet: no less than what can be asked for.
+        live = min(self._used, _CHUNK * len(self._chunks) + sum(len(times) for _, times in self._unwritten)) + count
+        # A table that shrinks does so by steps: what is left behind has to be empty before this one is full.
+        room = max(_FIRST_ROOM, len(self._table) // 4)
+        while room < 3 * live:
             room *= 2
-        fresh = mapped_words((room, 4), self._folder)
-        self._used = _move(self._table, fresh, oldest)
-        self._table = fresh
+        self._left, self._moved = self._table, 0
+        self._table, self._used = mapped_words((room, 4), self._folder), 0
+        self._move(_SHARE * count)
+
+    def _move(self, slots: int) -> None:
+        """Look at so many slots more of the table that is left behind; once all have been it goes."""
+        if self._left is _NONE_LEFT:
+            return
+        end = min(len(self._left), self._moved + slots)
+        self._used += _move(self._left, self._moved, end, self._table, self._newest_ms - self.within_ms)
+        self._moved = end
+        if end == len(self._left):
+            self._left = _NONE_LEFT
 
     def _chunk_key(self, number: int) -> bytes:
         return f"ids|{self.stream}|{number}".encode()
