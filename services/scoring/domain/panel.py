@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tidemill.services.scoring.domain.challengers import Challengers
 from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers, with_learned_classes
 from tidemill.services.scoring.domain.control_shares import ControlShares
+from tidemill.services.scoring.domain.repeated import Repeated
 from tidemill.services.scoring.domain.request_columns import REQUEST
 from tidemill.services.scoring.domain.scoring_times import PairTime
 from tidemill.services.scoring.domain.serving import Serving
@@ -107,6 +108,8 @@ class Panel:
         self._names = pa.array([model.name for model in models], pa.string())
         self._versions = pa.array([*(now.version for now in scoring), "default"], pa.string())
         self._reasons = pa.array([*(now.reason_without_score for now in serving), None], pa.string())
+        # What a single model says of itself, as long as it answers.
+        self._plain = [Repeated(values, i) for values, i in ((self._names, 0), (self._versions, 0), (_VARIANTS, 0), (self._reasons, self._width))]
 
     @property
     def draws(self) -> bool:
@@ -128,6 +131,7 @@ class Panel:
         scoring = [*serving, *self._challengers.serving]
         self._ends = np.array([now.interval or (np.nan, np.nan) for now in scoring])
         self._revisions = np.array([now.revision for now in scoring], np.int64)
+        self._has_intervals, self._has_revisions = bool((~np.isnan(self._ends)).any()), bool((self._revisions >= 0).any())
 
     def answer(self, vectors: pa.RecordBatch, keys: Sequence[bytes | None] = ()) -> PanelAnswers:
         """Return the predictions of all models, and what champions and challengers said where there are both.
@@ -174,14 +178,14 @@ class Panel:
             Whose answer is served; None where no model has a challenger.
         """
         n, width = vectors.num_rows, self._width
-        request = np.repeat(np.arange(n), width)
-        model = served = np.tile(np.arange(width), n)
+        model = served = np.tile(np.arange(width), n) if width > 1 else np.zeros(n, np.int64)
         if slots is not None:
             served, settled = slots.ravel(), settled.chosen(slots)
         scores, default = settled.scores, settled.degraded.ravel()
         lower, upper = self._intervals(scores, settled.degraded, slots)
-        answering = pa.array(np.where(default, len(self._versions) - 1, served))
-        requests = vectors.column("_request_id") if width == 1 else vectors.column("_request_id").take(pa.array(request))
+        asked = vectors if width == 1 else vectors.take(pa.array(np.repeat(np.arange(n), width)))
+        requests = asked.column("_request_id")
+        names, versions, sequences, variants, reasons = self._who(model, served, default, drawn=slots is not None)
         answered = {
             "score": pa.array(scores.ravel()),
             "predicted": pa.array(settled.predicted.ravel()),
@@ -189,21 +193,20 @@ class Panel:
             "lower": lower,
             "upper": upper,
         }
-        asked = vectors.take(pa.array(request)) if width > 1 else vectors
         return pa.RecordBatch.from_arrays(
             [
-                asked.column("_request_id"),
-                self._names.take(pa.array(model)),
+                requests,
+                names,
                 asked.column("_journal_partition"),
                 asked.column("_journal_offset"),
                 asked.column("_journal_time"),
                 asked.column("_event_time"),
                 answered["score"],
                 answered["predicted"],
-                self._versions.take(answering),
-                pa.array(self._sequences[served]),
-                _VARIANTS.take(pa.array((default if slots is None else np.where(served >= width, _CANARY, default)).astype(np.int8))),
-                self._reasons.take(pa.array(np.where(default, model, width))),
+                versions,
+                sequences,
+                variants,
+                reasons,
                 self._classes.scores(settled.tables, n),
                 answered["predicted_label"],
                 lower,
@@ -215,9 +218,19 @@ class Panel:
             schema=ANSWERS,
         )
 
+    def _who(self, model: NDArray[np.int64], served: NDArray[np.int64], default: NDArray[np.bool_], *, drawn: bool) -> tuple[pa.Array, ...]:
+        """Return names, versions, sequences, variants and reasons of the answers, each of shape (n * models,)."""
+        sequences = pa.array(self._sequences[served])
+        if self._width == 1 and not drawn and not default.any():
+            name, version, variant, reason = (one.column(len(model)) for one in self._plain)
+            return name, version, sequences, variant, reason
+        names, versions = self._names.take(pa.array(model)), self._versions.take(pa.array(np.where(default, len(self._versions) - 1, served)))
+        variants = _VARIANTS.take(pa.array((np.where(served >= self._width, _CANARY, default) if drawn else default).astype(np.int8)))
+        return names, versions, sequences, variants, self._reasons.take(pa.array(np.where(default, model, self._width)))
+
     def _intervals(self, scores: NDArray[np.float64], degraded: NDArray[np.bool_], slots: NDArray[np.int64] | None) -> tuple[pa.Array, pa.Array]:
         """Return both ends of the prediction intervals, shape (n * models,); null where a model has none, and of the default's answers."""
-        if np.isnan(self._ends).all():
+        if not self._has_intervals:
             none = pa.nulls(scores.size, pa.float64())
             return none, none
         added = self._ends[: self._width] if slots is None else self._ends[slots]
@@ -226,7 +239,7 @@ class Panel:
 
     def _revision(self, lower: pa.Array, served: NDArray[np.int64]) -> pa.Array:
         """Return the revision that each interval follows; null where it follows none, or where there is no interval."""
-        if (self._revisions < 0).all() or lower.null_count == len(lower):
+        if not self._has_revisions or lower.null_count == len(lower):
             return pa.nulls(len(lower), pa.int64())
         numbers = self._revisions[served]
         return pa.array(numbers, mask=(numbers < 0) | lower.is_null().to_numpy(zero_copy_only=False))
