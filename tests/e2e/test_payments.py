@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.e2e.payment_causes import CAUSES, add_causes, causes
-from tidemill.audit.history import RunHistory, read_history
+from tidemill.audit.history import RunHistory, prediction_schema, read_history
 from tidemill.deploy.embedded.infrastructure import VARIABLES
 from tidemill.replay.feed import StreamTable
 from tidemill.replay.replay_run import ReplayOptions, replay_run
@@ -22,7 +24,8 @@ from tidemill.services.cli.__main__ import app
 from tidemill.services.cli.dataset import DataSetOptions, load_data_set
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
-from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.statistics.metrics import roc_auc
 
@@ -62,6 +65,10 @@ def test_payments_come_through_to_a_promoted_model_and_the_audit_is_clean(tmp_pa
         clean = CliRunner().invoke(app, command)
         assert clean.exit_code == 0, clean.output
         assert clean.output.count(f"{requests:,}") == 2, clean.output
+        monkeypatch.setenv("TIDEMILL_ARTIFACTS__URI", instance.artifacts)
+        again = CliRunner().invoke(app, ["backtest", str(application), "--run", str(run), "--predictions", str(tmp_path / "again.parquet")])
+        assert again.exit_code == 0, again.output
+        check_again(history, ConfluentSchemaRegistry(servers.registry_url), pq.read_table(tmp_path / "again.parquet"))
         # Without its models the run cannot be recomputed, and the audit does not pass over that.
         for artifact in [path for path in Path(instance.artifacts).rglob("*") if path.is_file()]:
             artifact.unlink()
@@ -73,6 +80,20 @@ def read(plan: Plan) -> dict[str, StreamTable]:
     """Payments, their chargebacks, and what the inquiries into these found."""
     made = load_data_set(plan, "payments", DATA)
     return {**made, **causes(made)}
+
+
+def check_again(history: RunHistory, registry: SchemaRegistry, again: pa.Table) -> None:
+    """A backtest of the run's journal says what the run said, to the bit, promotions and learned classes included."""
+    decoder = ColumnDecoder(registry, prediction_schema())
+    said = pa.Table.from_batches([decoder.decode(records.values).batch for runs in history.predictions.values() for records in runs])
+    own = said.rename_columns(["event_id" if name == "request_id" else name for name in said.column_names])
+    names = [name for name in again.column_names if name in own.column_names]
+    assert {"event_id", "model", "score", "scores", "predicted", "predicted_label", "model_version", "variant", "reason"} <= set(names)
+    order = [("event_id", "ascending"), ("model", "ascending")]
+    live, backtest = (table.select(names).sort_by(order) for table in (own, again))
+    assert live.num_rows == backtest.num_rows > 15_000 and len(set(live["model_version"].to_pylist())) >= 4
+    for name in names:
+        assert live[name].cast(backtest[name].type).combine_chunks().equals(backtest[name].combine_chunks()), name
 
 
 def check_causes(history: RunHistory, made: Mapping[str, StreamTable]) -> None:
