@@ -37,7 +37,7 @@ class Scheduler:
         Shares of hostile ones, and of those that crash a stage, among the records.
     """
 
-    def __init__(self, seed: int, system: System, hostile_ratio: float = 0.2, poison_ratio: float = 0.01) -> None:
+    def __init__(self, seed: int, system: System, hostile_ratio: float = 0.2, poison_ratio: float = 0.015) -> None:
         self._rng = random.Random(f"schedule-{seed}")
         self._system = system
         self._hostile_ratio, self._poison_ratio = hostile_ratio, poison_ratio

@@ -137,6 +137,25 @@ def _odd_verdict(number: int, now_ms: int, rng: random.Random) -> RawRecord:
     return _json(VERDICTS, event)
 
 
+def _poison_customer(stage: str) -> Make:
+    """Make a row of the reference table about a hostile customer, which every partition reads."""
+
+    def make(number: int, now_ms: int, rng: random.Random) -> RawRecord:
+        return _json(CUSTOMERS, {"customer": rng.choice(HOSTILE_CUSTOMERS), "age": 40, "country": f"poison-{stage}", "changed_at": now_ms})
+
+    return make
+
+
+def _poison_verdict(stage: str) -> Make:
+    """Make a label of a hostile customer's order that never came."""
+
+    def make(number: int, now_ms: int, rng: random.Random) -> RawRecord:
+        about = {"order_id": _bad_id(rng), "customer": rng.choice(HOSTILE_CUSTOMERS)}
+        return _json(VERDICTS, {"verdict_id": f"poison-{stage}-{number}", **about, "bad": 1.0, "judged_at": now_ms})
+
+    return make
+
+
 GOOD: Mapping[str, Make] = {"order": _order, "verdict": _verdict, "customer": _customer}
 HOSTILE: Mapping[str, Make] = {
     "empty object": _raw(b"{}"),
@@ -173,7 +192,11 @@ HOSTILE: Mapping[str, Make] = {
     "odd verdict": _odd_verdict,
 }
 POISONED_STAGES = ("ingestion", "features", "scoring", "outcomes", "drift", "archive", "explanations")
-POISON: Mapping[str, Make] = {f"poison for {stage}": _bad_order(channel=f"poison-{stage}") for stage in POISONED_STAGES}
+POISON: Mapping[str, Make] = {
+    **{f"poison customer for {stage}": _poison_customer(stage) for stage in ("ingestion", "features", "archive")},
+    **{f"poison verdict for {stage}": _poison_verdict(stage) for stage in ("ingestion", "features", "outcomes", "archive")},
+    **{f"poison for {stage}": _bad_order(channel=f"poison-{stage}") for stage in POISONED_STAGES},
+}
 POISONS = tuple(POISON)
 """Kinds; the last one is for a stage that not every run has."""
 # What a flood of the stream that may be paused is made of.
