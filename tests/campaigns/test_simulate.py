@@ -34,7 +34,7 @@ def test_a_short_campaign_finds_nothing() -> None:
     pauses = classes = 0
     ends = []
     # Both explain; the first one times scoring, the second one learns its classes.
-    for seed in (2, 18):
+    for seed in (32, 18):
         result = run_seed(seed, 700)
         assert not result.violation, f"make simulate SEED={seed}: {result.violation}"
         assert result.rounds > 0
