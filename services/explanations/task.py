@@ -20,7 +20,7 @@ from tidemill.shared.merge.merging_task import MergingTask, decoded
 from tidemill.shared.models.artifacts import ArtifactStore
 from tidemill.shared.runner.task import StepContext, TaskInputs
 
-_CODE_VERSION = "explanations-1"
+_CODE_VERSION = "explanations-2"
 _MERGE_KEY, _VECTOR_KEY = b"merge", b"vector"
 _VECTORS_OF, _PREDICTIONS_OF = "features", "scoring"
 

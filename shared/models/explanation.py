@@ -110,16 +110,17 @@ class Explainer:
 
     def _sums(self, link: Link, values: Float64, scores: Float64) -> tuple[Float64, NDArray[np.bool_]]:
         """Return what the scores were made of, and whether it is what the parts add up to; the graph's 32 bits lie between them."""
-        slope, _ = _line(self.scorer.calibration, 0)
-        served = scores.copy()
-        allowed = slope * _ROUNDING * (1.0 + np.abs(values / slope))
-        if link == "logit":
-            allowed = slope * _ROUNDING * (1.0 + np.abs(values))
-            for row, (score, value) in enumerate(zip(scores.tolist(), values.tolist(), strict=True)):
-                # A score that is rounded to 0 or 1 has no log-odds: the sum says more than it.
-                served[row] = math.log(score) - math.log1p(-score) if 0.0 < score < 1.0 else value
-                allowed[row] += max(1.0, slope) * _EPSILON / (score * (1.0 - score)) if 0.0 < score < 1.0 else 0.0
-        return served, (served == values) | (np.abs(served - values) <= allowed)
+        slope, offset = _line(self.scorer.calibration, 0)
+        if link != "logit":
+            return scores.copy(), np.abs(scores - values) <= slope * _ROUNDING * (1.0 + np.abs(values / slope))
+        # A score that is rounded to 0 or 1 has no log-odds: the sum says more than it.
+        has_odds = (scores > 0.0) & (scores < 1.0)
+        served = values.copy()
+        served[has_odds] = [math.log(score) - math.log1p(-score) for score in scores[has_odds].tolist()]
+        # The sum and the probability are rounded in the graph, before a calibration. Close to 0 or 1 what the latter loses is any number of log-odds.
+        sums, answered = (values - offset) / slope, _logistic((served - offset) / slope)
+        off = _ROUNDING * (1.0 + np.abs(sums))
+        return served, (_logistic(sums - off) - _EPSILON <= answered) & (answered <= _logistic(sums + off) + _EPSILON)
 
     def _margins(self, sums: Float64, matrix: Matrix, asked: NDArray[np.int64], values: Float64) -> tuple[Float64, NDArray[np.bool_]]:
         """Return the margins of the classes that are asked about, and whether they and the others' give the served probabilities."""
@@ -138,6 +139,10 @@ class Explainer:
         """Return scores, of several classes those of the ones that are asked about (one for all rows, or one for each)."""
         scores = self.scorer.score_matrix(rows)
         return scores[np.arange(len(rows)), np.asarray(answers, np.int64)] if scores.ndim == 2 else scores
+
+
+def _logistic(log_odds: Float64) -> Float64:
+    return np.asarray(np.exp(-np.logaddexp(0.0, -log_odds)))
 
 
 def _is_linear(calibration: Calibration | None, link: Link) -> bool:

@@ -19,6 +19,7 @@ from tidemill.shared.kinds.regression import Regression
 from tidemill.shared.models.artifacts import Artifact, ArtifactError
 from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.models.explanation import Explainer
+from tidemill.shared.models.export import logistic_to_onnx
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.models.signature import Column, Signature
 
@@ -84,6 +85,24 @@ def test_a_calibration_that_is_a_line_in_log_odds_is_part_of_the_contributions(f
         assert explanation.unit == "log-odds"
         assert np.allclose(explanation.contributions, by_definition(lambda m: served_log_odds(explainer, m), row, explainer.background), atol=2e-6)
         assert explanation.value == pytest.approx(served_log_odds(explainer, row[None])[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.5, 2.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_answer_close_to_certainty_is_explained_whatever_its_probability_loses_to_rounding(slope: float, sign: int) -> None:
+    """In 32 bits a probability next to 1 is told from 1 by two log-odds or more, and so is what a calibration makes of it."""
+    weights = np.full(6, float(sign))
+    plain = Artifact(
+        artifact("logistic_regression", COLUMNS)[0].signature.model_copy(update={"parity_tolerance": 1.0}),
+        logistic_to_onnx(np.zeros(6), np.ones(6), weights, 0.0),
+    )
+    made = plain if slope == 1.0 else with_calibration(plain, Calibration(link="logit", slope=slope, offsets=(0.3,)))
+    explainer = Explainer(made)
+    rows = np.repeat(np.linspace(0.0, 5.0, 400, dtype=np.float32)[:, None], 6, axis=1)
+    explained = explainer.explain_rows(rows, [0] * len(rows))
+    assert explained.adds_up.all(), rows[~explained.adds_up, 0]
+    wrong = explainer._sums("logit", explained.contributions.sum(axis=1) + explained.base + 0.01 * slope, explained.scores)[1]
+    assert not wrong[rows[:, 0] < 1.5].any(), "where the probability tells, it is asked"
 
 
 def test_an_isotonic_calibration_is_explained_in_what_is_served() -> None:
