@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from tidemill.shared.application.values import Duration, Frozen, parse_duration
+from tidemill.shared.application.values import MOST_ROWS, Duration, Frozen, parse_duration
 
 
 class Fairness(Frozen):
@@ -67,7 +67,7 @@ class Gate(Frozen):
     """
 
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    min_rows: int = Field(default=500, ge=10)
+    min_rows: int = Field(default=500, ge=10, le=MOST_ROWS)
     margin: Annotated[float, Field(gt=0)] | None = None
     slice_margin: Annotated[float, Field(gt=0)] | None = None
     span: Annotated[Duration, Field(gt=0)] = parse_duration("28d")

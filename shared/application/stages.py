@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tidemill.shared.application.values import Duration, Frozen, parse_duration
+from tidemill.shared.application.values import MOST_ROWS, Duration, Frozen, parse_duration
 
 _POSITIVE_MS = Annotated[Duration, Field(gt=0)]
 
@@ -21,7 +21,7 @@ class ShadowStage(Frozen):
     """
 
     duration: _POSITIVE_MS = Field(default=parse_duration("7d"), alias="for")
-    labels: int = Field(default=200, ge=1)
+    labels: int = Field(default=200, ge=1, le=MOST_ROWS)
 
 
 class CanaryStage(Frozen):
@@ -37,7 +37,7 @@ class CanaryStage(Frozen):
 
     share: float = Field(default=0.1, gt=0, lt=1)
     duration: _POSITIVE_MS = Field(default=parse_duration("3d"), alias="for")
-    labels: int = Field(default=200, ge=1)
+    labels: int = Field(default=200, ge=1, le=MOST_ROWS)
 
 
 class ABStage(Frozen):

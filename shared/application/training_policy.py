@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tidemill.shared.application.families import FamilyName
 from tidemill.shared.application.schedule import Schedule
-from tidemill.shared.application.values import Duration, Frozen, parse_duration
+from tidemill.shared.application.values import MOST_ROWS, Duration, Frozen, parse_duration
 
 
 class Training(Frozen):
@@ -31,12 +31,12 @@ class Training(Frozen):
     trials: int = Field(default=6, ge=1, le=10_000)
     windows_days: Annotated[tuple[Annotated[int, Field(ge=0, le=36_525)], ...], Field(min_length=1)] = (0, 60)
     holdout_days: int | float = Field(default=7, gt=0, le=36_525)
-    min_rows: int = Field(default=1_000, ge=10)
-    min_positives: int = Field(default=10, ge=2)
+    min_rows: int = Field(default=1_000, ge=10, le=MOST_ROWS)
+    min_positives: int = Field(default=10, ge=2, le=MOST_ROWS)
     class_weight: Literal["none", "balanced"] = "none"
     max_duration: Annotated[Duration, Field(gt=0)] = parse_duration("1h")
     search_every: Annotated[Duration, Field(gt=0)] | None = parse_duration("90d")
-    seed: int = 7
+    seed: int = Field(default=7, ge=0, lt=2**31)
 
 
 class RetrainingPolicy(Frozen):
@@ -50,8 +50,8 @@ class RetrainingPolicy(Frozen):
         Processor time that the model's trainings of the last day may have taken for another one to be asked for; none: it is not counted.
     """
 
-    bootstrap_labels: int = Field(default=5_000, ge=10)
-    labels: int | None = Field(default=None, ge=10)
+    bootstrap_labels: int = Field(default=5_000, ge=10, le=MOST_ROWS)
+    labels: int | None = Field(default=None, ge=10, le=MOST_ROWS)
     cool_down: Duration = parse_duration("3d")
     schedule: Schedule | None = parse_duration("30d")
     budget_per_30d: int = Field(default=10, ge=1)

@@ -11,6 +11,8 @@ UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 DURATION_PATTERN = r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$"
 _DURATION = re.compile(DURATION_PATTERN)
 LONGEST_MS = 36_525 * UNITS_MS["d"]
+MOST_ROWS = 1_000_000_000
+"""What a number of rows or labels may be: more never come, and what waits for them waits for ever."""
 _EVENTS = re.compile(r"^(\d+(?:\.\d+)?) (events?|labels?)$")
 
 

@@ -11,7 +11,7 @@ class Entity(Frozen):
     """Something features are kept about, and the column that names it in each stream."""
 
     columns: dict[str, str] = Field(alias="from", min_length=1)
-    ttl: Duration | None = None
+    ttl: Annotated[Duration, Field(gt=0)] | None = None
 
 
 class Window(Frozen):

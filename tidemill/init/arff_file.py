@@ -1,7 +1,7 @@
 """ARFF, the format of Weka and OpenML, with texts, dates, quotes and sparse rows (scipy's reader refuses texts)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +16,7 @@ _CELL = re.compile(rf"\s*{_VALUE.format(',')}\s*(,|$)")
 _TAB_CELL = re.compile(rf" *{_VALUE.format(chr(9))} *(\t|$)")
 _PAIR = re.compile(rf"\s*(\d+)\s+{_VALUE.format(',')}\s*(?:,|$)")
 _WEIGHT = re.compile(r"(?<=\})\s*,\s*\{[\d.]+\}$")
+_QUOTED_OR_COMMENT = re.compile(r"""(?<![^\s,{])(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(\s+%.*)""")
 _KINDS = ("numeric", "real", "integer", "string", "date")
 _MISSING = "?"
 
@@ -38,8 +39,13 @@ def read_arff(file: Path, encoding: str) -> RawTable:
         text = line.strip()
         if not text or text.startswith("%"):
             continue
+        if not in_data and text.lower().startswith("@data"):
+            # As Weka has it, the first row may stand on the same line.
+            in_data, text = True, _without_comment(f" {text[len('@data') :]}").strip()
+            if not text:
+                continue
         if in_data:
-            rows.append(_sparse(text, defaults, f"{file}:{number}") if text.startswith("{") else _dense(text, len(names), f"{file}:{number}"))
+            rows.append(_row(text, names, declared, defaults, f"{file}:{number}"))
             lines.append(number)
         elif text.lower().startswith("@attribute"):
             name, values, default = _attribute(text, f"{file}:{number}")
@@ -49,8 +55,6 @@ def read_arff(file: Path, encoding: str) -> RawTable:
             defaults.append(default)
             if values:
                 declared[name] = values
-        elif text.lower().startswith("@data"):
-            in_data = True
         elif not text.lower().startswith("@relation"):
             raise DataSetError(f"{file}:{number}: expected @relation, @attribute or @data, found {text[:60]!r}")
     if not names or not in_data:
@@ -75,7 +79,7 @@ def _attribute(text: str, place: str) -> tuple[str, list[str], str]:
         raise DataSetError(f"{place}: expected @attribute NAME TYPE, found {text[:80]!r}")
     name = next(part for part in match.groups()[:3] if part is not None).replace("\\", "")
     kind = match[4].strip()
-    if nominal := _NOMINAL.match(kind):
+    if nominal := _NOMINAL.match(kind) or _NOMINAL.match(_without_comment(kind)):
         values = [value for value in _cells(nominal[1]) if value is not None]
         return name, values, values[0] if values else ""
     if kind.split()[0].lower() not in _KINDS:
@@ -83,8 +87,25 @@ def _attribute(text: str, place: str) -> tuple[str, list[str], str]:
     return name, [], "0"
 
 
-def _dense(text: str, width: int, place: str) -> list[str | None]:
+def _row(text: str, names: list[str], declared: Mapping[str, list[str]], defaults: list[str], place: str) -> list[str | None]:
+    """Return the values of a line without the comment behind them; what belongs to a value of a listed class is none."""
+    plain = _without_comment(text)
+    if text.startswith("{"):
+        return _sparse(plain, defaults, place)
     cells = _cells(text)
+    if plain != text and (len(cells) != len(names) or cells[-1] not in declared.get(names[-1], ())):
+        shorter = _cells(plain)
+        cells = shorter if len(shorter) >= len(names) else cells
+    return _dense(cells, text, len(names), place)
+
+
+def _without_comment(text: str) -> str:
+    """Return a line without what stands behind a `%` that follows a space, outside of quotes."""
+    comment = next((match for match in _QUOTED_OR_COMMENT.finditer(text) if match[1]), None)
+    return text if comment is None else text[: comment.start()]
+
+
+def _dense(cells: list[str | None], text: str, width: int, place: str) -> list[str | None]:
     if len(cells) == width + 1 and re.fullmatch(r"\{[\d.]+\}", cells[-1] or ""):
         # The weight of an instance.
         cells = cells[:-1]

@@ -54,6 +54,7 @@ _COMMA_NUMBER = r"^[+-]?\d+,\d+([eE][+-]?\d+)?$"
 _COMMA_OR_THOUSANDS = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 _UNITS = ("$", "€", "£", "¥", "%")
 _WITH_UNIT = r"^([+-]?)\s?([$€£¥]?)\s?([+-]?[\d.,]*\d[\d.,]*)\s?([$€£¥%]?)$"
+_BEYOND = "whole numbers beyond 64 bits are the nearest doubles"
 _MOST_STRANGE_TIMES = 0.1
 _LEAST_FOR_ODD, _MOST_ODD, _MOST_ODD_WORDS = 50, 0.02, 3
 
@@ -86,6 +87,8 @@ def typed(name: str, values: pl.Series, decimal: str | None = None, *, slips: bo
         return InputColumn(name, values, "boolean")
     if kind.is_integer():
         if kind == pl.UInt64 and bool((values > 2**63 - 1).any()):
+            if measured and not slips:
+                return _number(name, values.cast(pl.Float64), (_BEYOND,))
             return InputColumn(name, values.cast(pl.String), "text", ("whole numbers beyond 64 bits are kept as texts",))
         return InputColumn(name, values.cast(pl.Int64), "integer")
     if kind.is_float() or kind.is_decimal():
@@ -155,6 +158,9 @@ def _of_text(name: str, values: pl.Series, decimal: str | None, slips: bool, mea
     missing = clean.is_in(list(_NULLS)).fill_null(False)
     others = clean.set(missing, None)
     column = _plain(name, others, decimal) or (_measured(name, others, decimal) if measured else None)
+    if column is None and measured and not slips and _all(others.drop_nulls(), _WHOLE):
+        # Of a label they are a quantity, elsewhere names of which every digit counts.
+        column = _number(name, others.cast(pl.Float64, strict=False), (_BEYOND,))
     if column is None and slips and (odd := _odd(others)) is not None:
         column = _plain(name, others.set(odd, None), decimal)
         if column is not None:

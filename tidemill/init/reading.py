@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from tidemill.init.arff_file import read_arff
+from tidemill.init.csv_spellings import read_spelled
 from tidemill.init.names import given_names
 from tidemill.init.raw_table import RawTable
-from tidemill.replay.csv_file import CsvDialect, read_csv, records_of
+from tidemill.replay.csv_file import CsvDialect, records_of
 from tidemill.replay.file_rows import DataSetError, not_utf8
 from tidemill.replay.json_file import lines_of
 from tidemill.shared.avro.json_text import json_parser
@@ -130,15 +131,14 @@ def _csv(file: Path, encoding: str, separator: str | None) -> RawTable:
     try:
         told = _told_separator(file, encoding)
         mark = separator or told or _separator(file, encoding)
-        rows = read_csv(file, (), CsvDialect(mark, encoding, int(told is not None)))
+        frame, place, notes = read_spelled(file, CsvDialect(mark, encoding, int(told is not None)))
     except UnicodeDecodeError:
         return _csv(file, "latin-1", separator)
     except csv.Error as error:
         raise DataSetError(f"{file}: expected CSV: {error}") from error
-    frame = pl.DataFrame(pl.from_arrow(rows.columns.rename_columns(given_names(rows.columns.column_names))))
     if len({name.strip() for name in frame.columns}) == frame.width:
         frame = frame.rename({name: name.strip() for name in frame.columns})
-    return RawTable(file, f"CSV separated by {_NAMES.get(mark, repr(mark))}", frame, rows.place, notes=_about_header(frame))
+    return RawTable(file, f"CSV separated by {_NAMES.get(mark, repr(mark))}", frame, place, notes=(*notes, *_about_header(frame)))
 
 
 def _about_header(frame: pl.DataFrame) -> list[str]:

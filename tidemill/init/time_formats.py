@@ -1,6 +1,7 @@
 """How dates and times are written in a table: one pattern for all values of a column, or none."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,8 @@ from tidemill.replay.file_rows import DataSetError
 
 _ISO_DAY = r"^\d{4}-\d{2}-\d{2}$"
 _ISO_TIME = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?( ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?))?$"
+_MIDNIGHT = r"^(\d{4}-\d{2}-\d{2}[Tt ])24:(00(?::00(?:\.0+)?)?(?: ?(?:[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?))?)$"
+"""The end of a day, as ISO 8601 and those who count hours from 1 to 24 have it."""
 _TAIL = r"([ T]\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][Mm])?)?$"
 _PARTS = (
     (rf"^\d{{4}}/\d{{1,2}}/\d{{1,2}}{_TAIL}", "%Y/%m/%d"),
@@ -29,6 +32,8 @@ _UNITS = (
 )
 _COMPACT = (
     (19_700_101, 21_000_101, "%Y%m%d", "YYYYMMDD"),
+    # As seconds these are years beyond 2032, which no run takes.
+    (1_970_010_100, 2_100_010_100, "%Y%m%d%H", "YYYYMMDDHH"),
     (197_001_010_000, 210_001_010_000, "%Y%m%d%H%M", "YYYYMMDDHHMM"),
     (19_700_101_000_000, 21_000_101_000_000, "%Y%m%d%H%M%S", "YYYYMMDDHHMMSS"),
 )
@@ -102,13 +107,15 @@ def read_dates(values: pl.Series, pattern: Pattern) -> tuple[pl.Series, Literal[
     if not pattern.iso:
         return values.str.to_datetime(pattern.text, strict=False).cast(pl.Datetime("ms")), "time"
     whole = values.str.replace(",", ".", literal=True).str.replace(r"^(\d{4}-\d{2}-\d{2})$", "${1}T00:00")
+    midnights = whole.str.contains(_MIDNIGHT)
+    whole = whole.str.replace(_MIDNIGHT, "${1}00:${2}")
     whole = whole.str.replace(r"^(\d{4}-\d{2}-\d{2})[ t]", "${1}T").str.replace(r" ?([Zz]|UTC|GMT)$", "+00:00")
     whole = whole.str.replace(r" ?([+-]\d{2}):?(\d{2})?$", "${1}:${2}").str.replace(r"([+-]\d{2}):$", "${1}:00")
     whole = whole.str.replace(r"T(\d{2}:\d{2})($|[+-])", "T${1}:00${2}")
     offset = whole.str.contains(r"[+-]\d{2}:\d{2}$")
     whole = pl.select(pl.when(offset).then(whole).otherwise(whole + "+00:00")).to_series()
     times = whole.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_zone="UTC", strict=False)
-    return times.dt.replace_time_zone(None).cast(pl.Datetime("ms")), "time"
+    return _next_day(times.dt.replace_time_zone(None).cast(pl.Datetime("ms")), midnights), "time"
 
 
 def numbers_as_times(name: str, values: pl.Series, declared: str | None) -> tuple[pl.Series, str]:
@@ -128,7 +135,7 @@ def numbers_as_times(name: str, values: pl.Series, declared: str | None) -> tupl
     whole = values.cast(pl.Int64, strict=False)
     for least, most, pattern, words in _COMPACT:
         if declared is None and least <= low and high < most:
-            written = whole.cast(pl.String).str.to_datetime(pattern, strict=False)
+            written = _compact_times(whole.cast(pl.String), pattern)
             if written.null_count() == values.null_count():
                 return written.cast(pl.Datetime("ms")).alias(name), words
     for unit, first, last, factor in _UNITS:
@@ -139,6 +146,20 @@ def numbers_as_times(name: str, values: pl.Series, declared: str | None) -> tupl
         f"column {name!r}: expected times (ISO 8601, a date such as 31.12.2024, or seconds, milliseconds, microseconds or nanoseconds since 1970),"
         f" found numbers from {low:,.10g} to {high:,.10g}; leave --time out and the row number is time, or say what they are with --time-format"
     )
+
+
+def _compact_times(digits: pl.Series, pattern: str) -> pl.Series:
+    """Read digits; the hour 24 is the midnight behind its day, and an hour alone is a whole one."""
+    if not pattern.endswith("%H"):
+        return digits.str.to_datetime(pattern, strict=False)
+    midnights = digits.str.ends_with("24")
+    times = (digits.str.replace(r"24$", "00") + "00").str.to_datetime(f"{pattern}%M", strict=False)
+    return _next_day(times, midnights)
+
+
+def _next_day(times: pl.Series, midnights: pl.Series) -> pl.Series:
+    """Return times in which some midnights, written as 24:00, are those behind their day."""
+    return pl.select(pl.when(midnights).then(times + timedelta(days=1)).otherwise(times)).to_series().alias(times.name)
 
 
 def texts_as_times(name: str, values: pl.Series, declared: str | None) -> pl.Series:

@@ -2,10 +2,11 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.csv
@@ -22,11 +23,26 @@ _REPLACED = "\ufffd"
 
 @dataclass(frozen=True, slots=True)
 class CsvDialect:
-    """How a file is written: what separates its columns, how its text is encoded (where no byte order mark says it), how many lines precede it."""
+    """How a file is written: what separates its columns, how its text is encoded (where no byte order mark says it), how many lines precede it.
+
+    Attributes
+    ----------
+    spelling
+        Returns the text (UTF-8, and the separator) with quotes as CSV has them; None: they are so.
+    """
 
     separator: str = ","
     encoding: str = "utf-8"
     lines_before: int = 0
+    spelling: Callable[[bytes, str], bytes] | None = None
+
+    def open(self, file: Path) -> IO[bytes]:
+        """Open a file as UTF-8; raises DataSetError when it is no text, csv.Error when it is not spelled so."""
+        source = open_text(file, "CSV", self.encoding)
+        if self.spelling is None:
+            return source
+        with source:
+            return io.BytesIO(self.spelling(source.read(), self.separator))
 
 
 _PLAIN = CsvDialect()
@@ -76,7 +92,7 @@ def _table(file: Path, dialect: CsvDialect, options: pyarrow.csv.ConvertOptions)
         # Threads that Arrow has just started abort a process that ends at once, as one with a file to refuse does.
         alone = pyarrow.csv.ReadOptions(use_threads=False, skip_rows=dialect.lines_before, block_size=block_bytes)
         try:
-            with open_text(file, "CSV", dialect.encoding) as source:
+            with dialect.open(file) as source:
                 return pyarrow.csv.read_csv(source, alone, parse_options=parse, convert_options=options)
         except pa.ArrowInvalid as error:
             if _STRADDLES not in str(error) or block_bytes == LONGEST_ROW_BYTES:
@@ -112,11 +128,11 @@ def _header(file: Path, dialect: CsvDialect) -> list[str]:
 
 def _check_quotes(file: Path, dialect: CsvDialect) -> None:
     """Refuse a quote that nothing closes, which would take the rest of the file for one value, and text behind one that is closed."""
-    with open_text(file, "CSV", dialect.encoding) as source:
+    with dialect.open(file) as source:
         if not any(b'"' in block for block in iter(lambda: source.read(_BLOCK_BYTES), b"")):
             return
     csv.field_size_limit(_LONGEST_FIELD)
-    with open_text(file, "CSV", dialect.encoding) as source:
+    with dialect.open(file) as source:
         reader = csv.reader(io.TextIOWrapper(source, "utf-8", errors="replace", newline=""), delimiter=dialect.separator, strict=True)
         begin = 1
         try:
@@ -143,7 +159,7 @@ def _line(file: Path, row: int, dialect: CsvDialect) -> int:
 def records_of(file: Path, dialect: CsvDialect) -> Iterator[tuple[int, list[str]]]:
     """Yield the first line and the values of every record that is not empty, header included."""
     csv.field_size_limit(_LONGEST_FIELD)
-    with open_text(file, "CSV", dialect.encoding) as source:
+    with dialect.open(file) as source:
         text = io.TextIOWrapper(source, "utf-8", errors="replace", newline="")
         for _ in range(dialect.lines_before):
             text.readline()

@@ -36,6 +36,11 @@ from tidemill.replay.file_rows import DataSetError
             "time",
             [datetime.fromisoformat("2024-01-01T08:00"), datetime.fromisoformat("2024-01-01T10:00")],
         ),
+        (
+            ["2024-02-28 24:00", "2024-12-31T24:00:00Z", "2024-01-01 00:30"],
+            "time",
+            [datetime.fromisoformat(at) for at in ("2024-02-29", "2025-01-01", "2024-01-01T00:30")],
+        ),
         (["US", "NA", "DE"], "text", ["US", "NA", "DE"]),
         (["red", "NA", "blue"], "text", ["red", None, "blue"]),
         (["None", "Brick", "?"], "text", ["None", "Brick", None]),
@@ -151,6 +156,8 @@ def test_a_time_that_no_calendar_has_is_named_with_its_row() -> None:
     [
         ([202_403_301_230, 202_403_301_231], None, "2024-03-30T12:30:00"),
         ([20_240_330_123_059, 20_240_330_123_159], None, "2024-03-30T12:30:59"),
+        ([2_024_033_012, 2_024_033_013], None, "2024-03-30T12:00:00"),
+        ([2_024_033_024, 2_024_033_013], None, "2024-03-31T00:00:00"),
         ([1_711_756_800_000, 1_711_756_800_001], None, "2024-03-30T00:00:00"),
         ([638_473_536_000_000_000], "nanoseconds", "1990-03-26T17:45:36"),
     ],
@@ -158,6 +165,13 @@ def test_a_time_that_no_calendar_has_is_named_with_its_row() -> None:
 def test_numbers_are_times_where_they_can_be_read_in_one_way(numbers: list[int], declared: str | None, first: str) -> None:
     times, _ = numbers_as_times("c", pl.Series("c", numbers), declared)
     assert times[0].isoformat() == first
+
+
+@pytest.mark.parametrize("numbers", [pl.Series("n", [2**63, 5], pl.UInt64), pl.Series("n", ["12345678901234567890", "5"])], ids=["numbers", "texts"])
+def test_labels_beyond_64_bits_are_numbers_and_elsewhere_names(numbers: pl.Series) -> None:
+    label = typed("n", numbers, slips=False, measured=True)
+    assert label.kind == "number" and label.values.to_list() == [float(numbers[0]), 5.0] and any("64 bits" in note for note in label.notes)
+    assert typed("n", numbers).kind == "text"
 
 
 @pytest.mark.parametrize("ticks", [638_473_536_000_000_000, 133_562_304_000_000_000])

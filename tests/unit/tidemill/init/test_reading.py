@@ -50,6 +50,25 @@ def test_texts_with_separators_quotes_and_line_ends_stay_whole(tmp_path: Path) -
     assert read_table(tmp_path / "t.csv").frame["text"].to_list() == frame["text"].tolist()
 
 
+@pytest.mark.parametrize(
+    ("content", "name", "note"),
+    [
+        ('id, name\n1, "a, b"\n2, "c"\n', ["a, b", "c"], "spaces"),
+        ('id,name\n1,"he said \\"no\\", twice"\n2,"c"\n', ['he said "no", twice', "c"], "backslash"),
+        ("id,name\n1,'a, b'\n2,'c'\n", ["a, b", "c"], "single quotes"),
+        ("id,name\n1,'a'\n2,'c'\n", ["a", "c"], "single quotes"),
+        ("id,name\n1,'a'\n2,it's\n", ["'a'", "it's"], None),
+        ('id,name\n1,"C:\\dir"\n2,"c"\n', ["C:\\dir", "c"], None),
+    ],
+    ids=["space before a quote", "backslash", "single quotes and a separator", "single quotes", "an apostrophe", "a path"],
+)
+def test_quotes_are_read_as_other_programs_write_them(tmp_path: Path, content: str, name: list[str], note: str | None) -> None:
+    (tmp_path / "q.csv").write_text(content)
+    table = read_table(tmp_path / "q.csv")
+    assert table.frame["name"].to_list() == name and table.place(1).endswith(":3")
+    assert [one for one in table.notes if (note or "") in one] == list(table.notes) and bool(table.notes) == bool(note)
+
+
 ARFF = """% a comment
 @RELATION 'a table'
 @attribute 'the name' string
@@ -68,6 +87,14 @@ def test_arff_with_texts_quotes_and_gaps(tmp_path: Path) -> None:
     table = read_table(tmp_path / "t.arff")
     assert table.frame.rows() == [("it's, here", "1.5", "red", "2024-01-02"), ("plain", None, "dark blue", "2024-01-03")]
     assert table.declared["colour"] == ["red", "dark blue", "green"] and table.place(1).endswith(":10")
+
+
+def test_arff_comments_stand_behind_rows_too_and_the_first_row_beside_data(tmp_path: Path) -> None:
+    head = "@relation r\n@attribute a numeric\n@attribute b {x,'y %z'} % which\n@attribute c string\n"
+    (tmp_path / "t.arff").write_text(head + "@data 1,x,one % first\n2,'y %z','a % b' % 'second'\n3,x,50% off\n")
+    table = read_table(tmp_path / "t.arff")
+    assert table.frame.rows() == [("1", "x", "one"), ("2", "y %z", "a % b"), ("3", "x", "50% off")]
+    assert table.declared["b"] == ["x", "y %z"] and table.place(0).endswith(":5")
 
 
 def test_sparse_arff_rows_take_their_defaults(tmp_path: Path) -> None:
