@@ -51,6 +51,8 @@ class AlertDesk:
         self._lock = asyncio.Lock()
         self._posted = {name: asyncio.Event() for name in channels}
         self._remembered = fold.snapshot()
+        # What may be sent: the outbox as it is remembered, which the fold is ahead of while the state is on its way to the broker.
+        self._sendable = dict(fold.outbox)
 
     async def take(self, source: AlertSource, records: Sequence[AlertInput]) -> None:
         """Take records; when it returns, what follows from them is remembered."""
@@ -88,7 +90,7 @@ class AlertDesk:
     async def send_all(self, channel: str) -> None:
         """Send what is posted to a channel, for ever."""
         while True:
-            message = next((one for one in self._fold.outbox.values() if one.channel == channel), None)
+            message = next((one for one in self._sendable.values() if one.channel == channel), None)
             if message is None:
                 self._posted[channel].clear()
                 await self._posted[channel].wait()
@@ -144,7 +146,7 @@ class AlertDesk:
         state = self._fold.snapshot()
         if state != self._remembered:
             await self._remember(state)
-            self._remembered = state
+            self._remembered, self._sendable = state, dict(self._fold.outbox)
         for event in self._posted.values():
             event.set()
         self._metrics.set_alerts_firing(len(self._fold.firing))

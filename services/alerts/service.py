@@ -132,10 +132,11 @@ class AlertService:
         codec = self._codec(self._topics.alerts, "Alert", _LONGEST_TEXT)
         channels: Mapping[str, Channel] = {"log": LogChannel(), "topic": TopicChannel(codec, publish), **self._channels}
         desk = AlertDesk(self._fold, remember, channels, settings.alerts, self._health, self._metrics)
-        if not self._replay:
-            self._expect_stages()
+        # For as long as the session of a member that died lasts.
         await app.start()
         await app.maybe_start_producer()
+        if not self._replay:
+            self._expect_stages()
         await desk.give_up_unknown()
         started.set()
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(desk.send_all(channel), name=f"send by {channel}") for channel in channels]
@@ -178,9 +179,7 @@ class AlertService:
         return False
 
     def _expect_stages(self) -> None:
-        now_ms = self._clock.now_ms()
-        self._fold.tick(now_ms)
-        self._fold.ages_from_ms = now_ms + _CATCHING_UP_MS
+        self._fold.resume(self._clock.now_ms(), _CATCHING_UP_MS)
         for stage in self._application.stages:
             for partition in range(1 if stage in _ONE_TASK else self._application.partitions):
                 self._fold.expect("progress", self._topics.progress(stage), partition, {"stage": stage, "partition": partition})

@@ -31,11 +31,6 @@ class AlertFold:
     ----------
     rules
         With names of their own.
-
-    Attributes
-    ----------
-    ages_from_ms
-        Before that instant nobody looks at ages: after a restart what was written meanwhile has to be read first. Not part of the state.
     """
 
     def __init__(self, rules: Sequence[CompiledRule], policy: AlertPolicy) -> None:
@@ -43,7 +38,7 @@ class AlertFold:
         self._policy = policy
         self.clock_ms = -1
         self.began_ms = -1
-        self.ages_from_ms = -1
+        self._ages_from_ms = -1  # not part of the state
         self._crowded_ms = -1
         self._history_read_ms = -1
         self._mutes = Mutes(policy.mutes)
@@ -85,6 +80,11 @@ class AlertFold:
             for rule, of_rule, condition in zip(rules, concerned, holds, strict=True):
                 if of_rule is None or of_rule[i] is True:
                     self._apply(rule, record, condition[i] is True)
+
+    def resume(self, now_ms: int, catch_up_ms: int) -> None:
+        """Move the clock on after a start: until `catch_up_ms` later ages say nothing, as what was written meanwhile has to be read first."""
+        self._ages_from_ms = now_ms + catch_up_ms
+        self.tick(now_ms)
 
     def tick(self, now_ms: int) -> None:
         """Move the clock on; it never goes back."""
@@ -242,6 +242,8 @@ class AlertFold:
         if series.is_history and self.clock_ms - max(self.began_ms, self._history_read_ms) < _BACKLOG_MS:
             # Its end may be among the records that are still to be read.
             return
+        if rule.ages and self.clock_ms < self._ages_from_ms:
+            return
         if not series.firing:
             if self.clock_ms - series.since_ms >= rule.holds_ms:
                 series.firing = True
@@ -268,7 +270,7 @@ class AlertFold:
         self._outbox.pass_to(clock_ms)
 
     def _look_at_ages(self) -> None:
-        if self.clock_ms < self.ages_from_ms:
+        if self.clock_ms < self._ages_from_ms:
             return
         for one in self._latest.at(self.clock_ms):
             self._set_level(one.rule, one.key, one.holds, one.origin, one.fields, record=False)

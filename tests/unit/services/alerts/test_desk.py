@@ -1,6 +1,7 @@
 """Nothing is sent before it is remembered, and nothing that is remembered is lost, wherever the process dies."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -95,6 +96,37 @@ def test_what_is_taken_is_remembered_before_take_returns() -> None:
         assert life.state == life.fold.snapshot()
 
     asyncio.run(play())
+
+
+def test_a_channel_that_wakes_while_the_state_is_on_its_way_sends_nothing_of_it() -> None:
+    """It was woken by what was remembered before; what is sent too soon comes again under another id after a kill."""
+    remembered: list[set[str]] = []
+    sent: list[bool] = []
+
+    class Watched(Written):
+        async def send(self, message: Message) -> None:
+            sent.append(message.message_id in remembered[-1])
+
+    async def remember(state: bytes) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        remembered.append({Message.load(one).message_id for one in json.loads(state)["outbox"]})
+
+    async def play() -> None:
+        life = Life()
+        channels: dict[str, Channel] = {name: Watched() for name in life.channels}
+        desk = AlertDesk(life.fold, remember, channels, SETTINGS, life.health, Metrics("alerts"))
+        tasks = [asyncio.create_task(desk.send_all(channel)) for channel in channels]
+        await asyncio.sleep(0.001)
+        await desk.take("drift", [drift(0, 0, severity="info")])
+        await desk.take("drift", [drift(1, 0)])
+        while life.fold.outbox:
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(play())
+    assert sent == [True, True, True]
 
 
 def test_a_receiver_that_refuses_for_a_while_gets_it_later_and_the_probe_says_so_meanwhile() -> None:

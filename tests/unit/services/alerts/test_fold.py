@@ -119,11 +119,24 @@ def test_after_a_restart_ages_wait_until_what_was_written_meanwhile_is_read() ->
     one.tick(0)
     one.take("progress", [AlertInput("shop-drift-progress", 0, 0, 0, {"stage": "drift", "partition": 0})])
     restarted.load(one.snapshot())
-    restarted.ages_from_ms = 10 * HOUR + 60_000
-    restarted.tick(10 * HOUR)
+    restarted.resume(10 * HOUR, 60_000)
+    restarted.tick(10 * HOUR + 59_999)
     assert not told(restarted)
     restarted.tick(10 * HOUR + 60_000)
     assert len(told(restarted)) == 1
+
+
+def test_an_age_that_was_pending_before_a_restart_waits_as_well() -> None:
+    rules = rule("behind", **{"on": "progress", "when": "age_s > 60", "for": "1m"})
+    one, restarted = fold(rules), fold(rules)
+    one.tick(0)
+    one.take("progress", [AlertInput("shop-drift-progress", 0, 0, 0, {"stage": "drift", "partition": 0})])
+    one.tick(61_000)
+    restarted.load(one.snapshot())
+    restarted.resume(10 * HOUR, 60_000)
+    restarted.take("progress", [AlertInput("shop-drift-progress", 0, 1, 10 * HOUR, {"stage": "drift", "partition": 0})])
+    restarted.tick(10 * HOUR + 60_000)
+    assert not told(restarted), "the stage has written while nobody looked"
 
 
 def test_notifications_of_one_rule_go_out_together() -> None:
