@@ -20,6 +20,8 @@ _MOST_AT_ONCE = 2_000
 _SOON_S = 0.2
 # How soon a partition is read that was made while the service runs; aiokafka's own five minutes are too long to wait for an alert.
 _METADATA_AGE_MS = 5_000
+# For so long a service that was killed keeps its partitions from the next one; faust's own minute is a minute without alerts.
+_SESSION_S = 15.0
 log = logging.getLogger(__name__)
 
 
@@ -111,6 +113,8 @@ def build_app(
         autodiscover=False,
         consumer_auto_offset_reset="earliest",
         consumer_metadata_max_age_ms=_METADATA_AGE_MS,
+        broker_session_timeout=_SESSION_S,
+        broker_rebalance_timeout=_SESSION_S,
         broker_commit_interval=1.0,
         stream_wait_empty=False,
     )

@@ -25,7 +25,7 @@ def receiver() -> Iterator[Receiver]:
     receiver.close()
 
 
-@pytest.mark.lasts(72)
+@pytest.mark.lasts(25)
 def test_what_was_committed_is_told_and_a_kill_between_sending_and_remembering_loses_nothing(
     tmp_path: Path, application_name: str, infrastructure: Infrastructure, receiver: Receiver
 ) -> None:
