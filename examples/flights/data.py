@@ -125,7 +125,8 @@ def _source() -> tuple[pd.DataFrame, pd.DataFrame]:
     flights["weekday"] = pd.to_datetime(flights[["year", "month", "day"]]).dt.dayofweek
     flights["local_minute"] = flights["sched_dep_time"] // 100 * 60 + flights["sched_dep_time"] % 100
     flights["at"] = _milliseconds(flights["scheduled_departure"])
-    stamp = flights["scheduled_departure"].dt.strftime("%Y%m%d%H%M")
+    code, minutes = pd.factorize(flights["scheduled_departure"])
+    stamp = minutes.strftime("%Y%m%d%H%M").to_numpy()[code]
     flights["flight_id"] = flights["carrier"] + flights["flight"].astype(str) + "-" + flights["origin"] + "-" + stamp
     flights = flights.sort_values(["at", "origin", "carrier", "flight"], kind="stable").reset_index(drop=True)
     weather = pd.read_csv(folder / "weather.csv")
