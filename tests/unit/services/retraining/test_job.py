@@ -148,9 +148,7 @@ def test_what_is_broken_is_learned_by_no_refit_and_the_record_says_why(world: Wo
     first = world.train(30, "bootstrap")
     world.archive(45, world.scores(first))
     second = world.train(45, "schedule", first)
-    day = (world.times - BEGIN_MS) / DAY_MS
-    flipped = (day >= 48) & (day < 58) & (np.random.default_rng(1).random(len(day)) < 0.25)
-    world.labels = np.where(flipped, 1 - world.labels, world.labels)
+    day = days_with_ten_flipped(world)
     world.archive(60, world.scores(second))
     third = world.train(60, "schedule", first, second)
     begin, end = (int(text) for text in third.details["left_out_ms"].split("-"))
@@ -177,9 +175,7 @@ def test_while_labels_look_flipped_up_to_the_newest_no_refit_is_made_but_for_an_
     first = world.train(30, "bootstrap")
     world.archive(45, world.scores(first))
     second = world.train(45, "schedule", first)
-    day = (world.times - BEGIN_MS) / DAY_MS
-    flipped = (day >= 48) & (day < 58) & (np.random.default_rng(1).random(len(day)) < 0.25)
-    world.labels = np.where(flipped, 1 - world.labels, world.labels)
+    days_with_ten_flipped(world)
     world.archive(56, world.scores(second))
     for trigger in ("schedule", "drift", "labels"):
         waits = world.train(56, trigger, first, second)
@@ -187,6 +183,14 @@ def test_while_labels_look_flipped_up_to_the_newest_no_refit_is_made_but_for_an_
         assert "look flipped, whatever the inputs" in waits.reason and waits.reason.endswith("rows are left out; the model that serves stays")
     asked = world.train(56, "manual", first, second)
     assert asked.finished and asked.figures["left_out_rows"] > 700, "an operator is obeyed"
+
+
+def days_with_ten_flipped(world: World) -> NDArray[np.float64]:
+    """Flip a quarter of the labels of the 48th to the 58th day; return the day of each row."""
+    day: NDArray[np.float64] = (world.times - BEGIN_MS) / DAY_MS
+    flipped = (day >= 48) & (day < 58) & (np.random.default_rng(1).random(len(day)) < 0.25)
+    world.labels = np.where(flipped, 1 - world.labels, world.labels)
+    return day
 
 
 class Killed(BaseException):

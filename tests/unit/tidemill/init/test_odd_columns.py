@@ -18,9 +18,9 @@ from tidemill.shared.application.planning import load_plan
 BANANAS = river_table("Bananas", "y", 120).rename(columns={"1": "width", "2": "height"})
 
 
-def made(folder: Path, frame: pd.DataFrame, **roles: object) -> InitResult:
+def made(folder: Path, frame: pd.DataFrame, **roles: Any) -> InitResult:  # of any type, by name
     folder.mkdir(exist_ok=True)
-    return init(InitOptions(folder / "app", csv(folder, frame), Roles("y", **roles)), NOW_MS)  # type: ignore[arg-type]  # roles of any type, by name
+    return init(InitOptions(folder / "app", csv(folder, frame), Roles("y", **roles)), NOW_MS)
 
 
 @pytest.mark.parametrize(
