@@ -126,7 +126,7 @@ def _source() -> tuple[pd.DataFrame, pd.DataFrame]:
     flights["local_minute"] = flights["sched_dep_time"] // 100 * 60 + flights["sched_dep_time"] % 100
     flights["at"] = _milliseconds(flights["scheduled_departure"])
     code, minutes = pd.factorize(flights["scheduled_departure"])
-    stamp = minutes.strftime("%Y%m%d%H%M").to_numpy()[code]
+    stamp = pd.DatetimeIndex(minutes).strftime("%Y%m%d%H%M").to_numpy()[code]
     flights["flight_id"] = flights["carrier"] + flights["flight"].astype(str) + "-" + flights["origin"] + "-" + stamp
     flights = flights.sort_values(["at", "origin", "carrier", "flight"], kind="stable").reset_index(drop=True)
     weather = pd.read_csv(folder / "weather.csv")
