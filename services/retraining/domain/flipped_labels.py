@@ -19,7 +19,8 @@ Float64 = NDArray[np.float64]
 _SHARES = np.array([0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4])
 _MOST = 0.3
 _FINE = np.linspace(0.0, 0.48, 49)
-_LEVEL, _OTHER_LEVEL = 0.01, 0.01
+# What is taken for another relation by chance is learned from, and serves: that has to be rarer than flips that are found by chance, which only wait.
+_LEVEL, _OTHER_LEVEL = 0.01, 0.001
 _LEAST_BEFORE, _LEAST_SINCE = 500, 100
 _LEVELS_OF_A_TEXT, _BINS = 20, 5
 _FEWEST_OF_A_LEVEL = 30
