@@ -20,6 +20,24 @@ def is_key(kind: pa.DataType) -> bool:
     return feature_kind(kind) is not None
 
 
+def texts_meet(one: pa.DataType, other: pa.DataType) -> bool:
+    """Say whether equal values of two keys have the same text, by which a label finds its request and a request its reference row.
+
+    A decimal keeps the digits behind its point, so that 1.50 with two of them never meets 1.5 with one, nor 2.00 the whole number 2. What a text
+    says is not known here.
+    """
+    first, second = _text_form(one), _text_form(other)
+    return "text" in (first, second) or first == second
+
+
+def _text_form(kind: pa.DataType) -> str:
+    if pa.types.is_string(kind):
+        return "text"
+    if pa.types.is_decimal(kind) and kind.scale:
+        return f"decimal with {kind.scale} digits behind the point"
+    return "truth value" if pa.types.is_boolean(kind) else "date" if pa.types.is_date(kind) else "number"
+
+
 def feature_values(column: pa.Array, kind: pa.DataType) -> pa.Array:
     """Return a column as a vector has it: text, or float64 (a date as days since 1970)."""
     if column.type == kind:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from tidemill.shared.application.alert_rules import AlertRuleError, compile_rule
-from tidemill.shared.application.column_roles import FEATURES, KEYS, feature_kind, is_key, way_out
+from tidemill.shared.application.column_roles import FEATURES, KEYS, feature_kind, is_key, texts_meet, way_out
 from tidemill.shared.application.control_share import ANSWER, ControlPlan
 from tidemill.shared.application.debezium import PREFIX
 from tidemill.shared.application.document import Document
@@ -223,6 +223,7 @@ class _Planner:
             raise self.document.error(
                 (*path, "label", "join"), f"a column that identifies a request: {KEYS}", f"{label.join}, {columns.field(label.join).type}"
             )
+        self._check_meeting((*path, "label", "join"), streams[model.ask], streams[model.ask].event_id, streams[label.stream], label.join)
         plan = label_plan(self.document, path, model, columns, self.expressions.compile)
         self._check_corrections(path, label, streams[label.stream])
         asked = frozenset[str]().union(*(self.matches[pattern] for pattern in model.features))
@@ -232,6 +233,7 @@ class _Planner:
                 raise self.document.error((*path, "slices", i), f"a column of {model.ask}", column)
             if feature_kind(streams[model.ask].entry_arrow.field(column).type) is None:
                 raise self.document.error((*path, "slices", i), f"a column with one value for each request: {FEATURES}", column)
+        self._check_references(path, streams[model.ask], [streams[one.source] for one in features if one.name in asked and one.origin == "reference"])
         self._check_fairness(path, model, chosen)
         self._check_comparison(path, model)
         return ModelPlan(name, model.ask, tuple(chosen), plan, model, self._control(path, name, model))
@@ -249,6 +251,19 @@ class _Planner:
         if hidden.type != pa.bool_():
             raise self.document.error(place, "a truth value: which answers hide their label", f"{sql!r} of type {hidden.type}")
         return ControlPlan.of(self.application.app, name, model.control.share, hidden)
+
+    def _check_references(self, path: Path_, ask: StreamPlan, references: Sequence[StreamPlan]) -> None:
+        for reference in references:
+            if reference.key in ask.entry_arrow.names:
+                self._check_meeting((*path, "features"), ask, reference.key, reference, reference.key)
+
+    def _check_meeting(self, place: Path_, ask: StreamPlan, asked: str | None, stream: StreamPlan, named: str) -> None:
+        """Keys meet by their texts: where these differ for every value, nothing would ever be joined, in silence."""
+        one, other = (ask.entry_arrow.field(asked).type if asked else pa.string()), stream.entry_arrow.field(named).type
+        if not texts_meet(one, other):
+            raise self.document.error(
+                place, f"{named} of {stream.name} of a type that meets {asked} of {ask.name} ({one}): the same, or text", f"{named}, {other}"
+            )
 
     def _check_fairness(self, path: Path_, model: Model, chosen: Sequence[str]) -> None:
         """Sensitive columns are judged where they are: among the features of a binary model."""

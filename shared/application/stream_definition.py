@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tidemill.shared.application.values import Columns, Duration, Frozen, Name, Owned, TimeFormat, parse_duration
 
@@ -64,6 +64,12 @@ class Stream(Owned):
     updates: Fate | None = None
     deletes: Fate | None = None
     decimals: Literal["base64", "number"] | None = None
+
+    @field_validator("non_finite", mode="before")
+    @classmethod
+    def _null_is_a_word_here(cls, given: object) -> object:
+        """YAML reads `non_finite: null`, as it is documented, as no value."""
+        return "null" if given is None else given
 
     @model_validator(mode="after")
     def _complete(self) -> "Stream":

@@ -4,6 +4,7 @@ A number whose unit nobody has declared is milliseconds since the epoch (in JSON
 means (1970, the year 55,000), or where the digits are those of a date, the number is refused with what it may be and how to declare it.
 """
 
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -85,6 +86,8 @@ def read_time(
             return _of_text(text, None, unit)
         item = _number(text)
     written = declared or numbers
+    if isinstance(item, float) and not math.isfinite(item):
+        raise ValueError(f"expected a time in the years 1 to 9999 in {written}, found {item}")
     if (declared is None or written == unit) and item != int(item):
         raise ValueError(f"expected whole {written} or ISO 8601 text, found {item!r}")
     time_ms = int(item) if written == "milliseconds" and item == int(item) else _scaled(item, UNITS_MS[written])

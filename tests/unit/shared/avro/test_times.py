@@ -94,6 +94,7 @@ def test_one_plausible_time_is_enough_where_not_every_one_must_be() -> None:
         ("2024-01-15", "%Y%m%d", "found '2024-01-15'"),
         ("much", "seconds", "expected a number, found 'much'"),
         (float("inf"), "seconds", "found inf"),
+        (float("-inf"), None, "expected a time in the years 1 to 9999 in milliseconds, found -inf"),
         (1_704_067_200_000.5, None, "whole milliseconds"),
         (10**12, "seconds", "years 1 to 9999 in seconds"),
     ],
