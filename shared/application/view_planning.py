@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from tidemill.shared.application.aggregate_planning import AggregatePlanner
+from tidemill.shared.application.column_roles import KEYS, is_key, texts_meet
 from tidemill.shared.application.document import Document
 from tidemill.shared.application.file_expressions import FileExpressions
 from tidemill.shared.application.label_planning import label_plan, rate_values
@@ -102,6 +103,15 @@ class ViewPlanner:
         for column, stream, key in ((join.on, source, "on"), (request_column, asked, "on_request")):
             if column not in stream.entry_arrow.names:
                 raise self.document.error((*path, "join", key), f"a column of {stream.name}: {', '.join(_nameable(stream.entry_arrow))}", column)
+        kinds = [stream.entry_arrow.field(column).type for column, stream in ((join.on, source), (request_column, asked))]
+        for column, kind, key in zip((join.on, request_column), kinds, ("on", "on_request"), strict=True):
+            if not is_key(kind):
+                raise self.document.error((*path, "join", key), f"{key}: a column that identifies a request: {KEYS}", f"{column}, {kind}")
+        if not texts_meet(*kinds):
+            raise self.document.error(
+                (*path, "join", "on"), f"{join.on} of a type that meets {request_column} of {asked.name} ({kinds[1]}): the same, or text",
+                f"{join.on}, {kinds[0]}",
+            )  # fmt: skip
         if join.within <= 0:
             raise self.document.error((*path, "join", "within"), "how long requests are remembered, e.g. 36h", "0")
         return JoinPlan(join.stream, request_column, join.on, join.within)

@@ -77,3 +77,28 @@ def test_keys_that_may_meet_are_taken(tmp_path: Path, one: Any, other: Any) -> N
 def test_null_without_quotes_is_what_becomes_of_numbers_that_are_not_finite(tmp_path: Path) -> None:
     plan = load_plan(application(tmp_path, "string", "string"))
     assert not plan.streams["returns"].rejects_non_finite
+
+
+VIEW = """
+entities:
+  customer: {from: {orders: customer}}
+views:
+  returned: {entity: customer, source: returns, aggregate: [count], windows: [1h], join: {stream: orders, on: order, within: 9d}}
+models:"""
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "says"),
+    [
+        ("string", "bytes", r"on: a column that identifies a request: .*, found order, binary"),
+        ("string", {"type": "array", "items": "string"}, r"on: a column that identifies a request: .*, found order, list"),
+        ("bytes", "string", r"on_request: a column that identifies a request: .*, found shop, binary"),
+        (decimal(8), decimal(2), r"order of a type that meets shop of orders \(.*\): the same, or text, found order, "),
+    ],
+)
+def test_a_view_joins_by_keys_that_may_meet(tmp_path: Path, one: Any, other: Any, says: str) -> None:
+    text = APPLICATION.replace("models:", VIEW.replace("on: order", "on: order, on_request: shop")).replace("join: order,", "join: return_id,")
+    text = text.replace(', "shops.*"', "")
+    load_plan(application(tmp_path, "string", "long", "double", text=text))
+    with pytest.raises(ApplicationError, match=says):
+        load_plan(application(tmp_path, "string", other, one, text=text))
