@@ -197,7 +197,11 @@ def _deleted_key(key: bytes | None, kind: pa.DataType, is_uuid: bool) -> str | N
     if not key or key.startswith(b"\x00"):
         return None
     try:
-        text: str | None = key_texts(pa.array([key.decode()]).cast(kind))[0].as_py()
+        written = key.decode()
+        # Arrow reads 0x7 as 7, and 1 as true: another row's key.
+        if (pa.types.is_integer(kind) and "x" in written.lower()) or (pa.types.is_boolean(kind) and written.lower() not in ("true", "false")):
+            return None
+        text: str | None = key_texts(pa.array([written]).cast(kind))[0].as_py()
         return uuid_text(text) if is_uuid and text is not None else text
     except (UnicodeDecodeError, KeyTextError, pa.ArrowException):
         return None
