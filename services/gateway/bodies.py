@@ -13,7 +13,8 @@ from tidemill.services.gateway.answers import refuse
 LARGE_BYTES = 65_536
 """Bodies from this size on are looked through in a thread."""
 _THROWN_AWAY = 8 << 20
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+# A string that does not end goes to the end of the body: a search that begins again behind its first quote takes the square of its length.
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 
 
 class Bodies:

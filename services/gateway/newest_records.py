@@ -1,9 +1,10 @@
 """The newest records of a topic that people ask for, kept as they are encoded."""
 
 import json
+import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,11 +13,13 @@ from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.messages import message_codec, message_schema
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.broker import Broker, TopicRemadeError
+from tidemill.shared.log.errors import InvalidRecord
 from tidemill.shared.log.records import Records, TopicPartition
 from tidemill.shared.runner.topic_identity import TopicIdentities
 
 Record = Mapping[str, Any]
 Key = tuple[str, ...]
+log = logging.getLogger(__name__)
 
 
 class NewestRecords:
@@ -57,17 +60,17 @@ class NewestRecords:
     def read(self) -> Sequence[Record]:
         """Read to the end of the topic and return what is kept, the newest last."""
         self._read_on()
-        return [self._codec.decode(value) for value in self._values.values()]
+        return self._decoded(self._values.values())
 
     def find(self, keys: Sequence[Key]) -> Sequence[Record]:
         """Read to the end of the topic and return the newest records of these keys, those that are kept."""
         self._read_on()
-        return [self._codec.decode(self._values[key]) for key in keys if key in self._values]
+        return self._decoded(self._values[key] for key in keys if key in self._values)
 
     def _begin(self) -> None:
         """Know nothing of the topic: it is read from its first record on."""
         self._position = 0
-        self._values: OrderedDict[Key, bytes] = OrderedDict()
+        self._values: OrderedDict[Key, tuple[int, bytes]] = OrderedDict()
         self._identity = TopicIdentities(self._broker, [self._place.topic], 0.0, time.monotonic)
 
     def _look(self) -> None:
@@ -96,15 +99,29 @@ class NewestRecords:
             reader.close()
 
     def _take(self, records: Records) -> None:
-        values = [value for value in records.values if value is not None]
-        decoded = self._keys.decode(values)
+        came = [(offset, value) for offset, value in zip(records.offsets.tolist(), records.values, strict=True) if value is not None]
+        decoded = self._keys.decode([value for _, value in came])
         if decoded.errors:
-            raise decoded.errors[0]
-        for key, value in zip(_rows(decoded.batch), values, strict=True):
-            self._values[key] = value
+            self._skip(came[decoded.errors[0].index][0], decoded.errors[0], len(decoded.errors))
+        for key, row in zip(_rows(decoded.batch), decoded.rows.tolist(), strict=True):
+            self._values[key] = came[row]
             self._values.move_to_end(key)
         while len(self._values) > self._kept:
             self._values.popitem(last=False)
+
+    def _decoded(self, kept: Iterable[tuple[int, bytes]]) -> list[Record]:
+        records: list[Record] = []
+        for offset, value in kept:
+            try:
+                records.append(self._codec.decode(value))
+            except InvalidRecord as error:
+                self._skip(offset, error)
+        return records
+
+    def _skip(self, offset: int, error: InvalidRecord, count: int = 1) -> None:
+        """Whoever may write to the topic can write what is no record of it; nobody else's record is withheld for that. The first is named."""
+        first = {"topic": self._place.topic, "partition": self._place.partition, "offset": offset, "reason": error.reason, "detail": error.detail}
+        log.error("records of a public topic cannot be read, and are skipped", extra={"records": count, **first})
 
 
 def _schema_of(message: str, fields: Key) -> str:

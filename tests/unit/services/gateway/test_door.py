@@ -327,7 +327,8 @@ def test_json_nested_too_deep_is_refused_before_it_is_parsed(path: str, body: by
 def test_depth_is_counted_outside_of_strings() -> None:
     assert not deeper(b'{"a": "' + b"[" * 100 + b'"}', 32) and not deeper(b'{"a": "\\"' + b"[" * 100 + b'"}', 32)
     assert deeper(b'{"a": "\\\\", "b": ' + b"[" * 100, 32) and not deeper(b"[" + b"[]," * 1_000 + b"1]", 2)
-    assert not deeper(b'"' + b"\\" * 1_000_000, 32), "linear in the body"
+    for text in (b"\\" * 1_000_000, b'\\"' * 500_000, b'\\"' * 500_000 + b"\\"):
+        assert not deeper(b"[]" * 33 + b'"' + text, 32), "linear in the body, also where a string has no end"
 
 
 @pytest.mark.parametrize(

@@ -138,3 +138,14 @@ def test_a_topic_made_anew_is_read_from_its_beginning_however_long_it_is(world: 
     world.broker.create_topics([TopicSpec(TOPICS.incidents)])
     names = [world.incident(number) for number in (7, 8, 9)]
     assert [one["incident_id"] for one in book.read()] == names
+
+
+def test_what_is_no_record_is_skipped_and_named_and_withholds_nobody_elses(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    before = world.incident(1)
+    for junk in (b"junk", b"\0\0\0\0\x09junk", b""):
+        world.sink.publish(TOPICS.incidents, b"key", junk, 0, 0)
+    world.sink.flush()
+    after = world.incident(2)
+    assert sorted(ids(world.get("/v1/incidents"))) == [before, after]
+    assert world.get(f"/v1/incidents/{after}")["incident_id"] == after
+    assert [(vars(record)["offset"], vars(record)["records"]) for record in caplog.records if "cannot be read" in record.message] == [(1, 3)]
