@@ -39,7 +39,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 class Receiver:
-    """A webhook's receiver that writes down every post, and calls what the test wants done with it before it answers."""
+    """A webhook's receiver that writes down every post, and calls what the test wants done with it before it answers: a status, 0 for no answer."""
 
     def __init__(self) -> None:
         self.posts: list[tuple[dict[str, str], dict[str, Any]]] = []
@@ -50,7 +50,11 @@ class Receiver:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 receiver.posts.append((dict(self.headers), body))
-                self.send_response(receiver.before_answer())
+                if not (status := receiver.before_answer()):
+                    # Until the service's end of the connection is gone, and with it the service.
+                    self.rfile.read(1)
+                    return
+                self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
